@@ -1,0 +1,96 @@
+// Package atomicfile writes files that appear whole or not at all: into a
+// temporary name in the same folder, flushed to the disk, then renamed.
+//
+// It is not for devices, pipes or standard output, which cannot be renamed
+// over; callers write to those directly.
+package atomicfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// tempPattern names the staging files; the leading dot hides them from a
+// careless glob, and the name says whose they are if a crash leaves one.
+const tempPattern = ".berth-*.tmp"
+
+// File is a file under construction. Nothing exists under its final name
+// until Commit. The creator must call Commit or Abort; Abort after Commit
+// does nothing, so that it can be deferred.
+type File struct {
+	f    *os.File
+	path string
+	mode fs.FileMode
+	done bool
+}
+
+// Create begins a file that will be named path with the permissions mode.
+// The folder must exist. A path that exists and is not a regular file is
+// refused: renaming over a folder or a device is never what was meant.
+func Create(path string, mode fs.FileMode) (*File, error) {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "write", Path: path, Err: notRegular(fi)}
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), tempPattern)
+	if err != nil {
+		return nil, err
+	}
+	return &File{f: f, path: path, mode: mode}, nil
+}
+
+func notRegular(fi fs.FileInfo) error {
+	if fi.IsDir() {
+		return errors.New("is a directory")
+	}
+	return errors.New("is not a regular file")
+}
+
+// Write appends to the staged file.
+func (w *File) Write(p []byte) (int, error) { return w.f.Write(p) }
+
+// Path is the final name.
+func (w *File) Path() string { return w.path }
+
+// Commit flushes the file to the disk and gives it its final name. After an
+// error the staged file is gone and the final name is as it was.
+func (w *File) Commit() error {
+	if w.done {
+		return fs.ErrClosed
+	}
+	w.done = true
+	err := errors.Join(w.f.Chmod(w.mode), w.f.Sync())
+	if cerr := w.f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(w.f.Name(), w.path)
+	}
+	if err != nil {
+		_ = os.Remove(w.f.Name())
+	}
+	return err
+}
+
+// Abort throws the staged file away.
+func (w *File) Abort() error {
+	if w.done {
+		return nil
+	}
+	w.done = true
+	return errors.Join(w.f.Close(), os.Remove(w.f.Name()))
+}
+
+// Write replaces the content of path with data.
+func Write(path string, data []byte, mode fs.FileMode) error {
+	w, err := Create(path, mode)
+	if err != nil {
+		return err
+	}
+	defer w.Abort() //nolint:errcheck // after a failed write the first error is the one to tell
+	if _, err := w.Write(data); err != nil {
+		return err
+	}
+	return w.Commit()
+}
