@@ -1,0 +1,71 @@
+# GNU make. `make` alone lists the targets.
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+
+BERTH_CACHE ?= $(HOME)/.cache/berth
+export BERTH_CACHE
+
+PREFIX      ?= /usr/local
+FUZZTIME    ?= 10s
+VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v1.0.0)
+LDFLAGS     := -s -w -X github.com/berthbuild/berth/internal/cli.version=$(VERSION)
+GOTEST      := go run ./hack/gotest
+LINT        := $(BERTH_CACHE)/bin/golangci-lint
+
+.DEFAULT_GOAL := help
+.PHONY: help build hello quickstart quickstart-clean test unit e2e check bench fuzz deps tools install uninstall clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+build: ## build bin/berth
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)' -o bin/berth ./cmd/berth
+
+hello: ## build the static program of examples/hello
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w' -o examples/hello/hello ./examples/hello
+
+quickstart: build hello ## start a BuildKit daemon with mutual TLS here, and build examples/hello on it
+	@hack/quickstart.sh
+
+quickstart-clean: ## end that daemon, and remove its builder and files
+	@hack/quickstart.sh clean
+
+test: unit e2e ## all tests, with the race detector: first the plain ones, then those with real daemons
+
+unit: ## the tests that need no daemon and no root
+	@$(GOTEST) -race -timeout 20m ./...
+
+e2e: deps ## the tests with real daemons (as root)
+	@hack/tools.sh buildkitd buildctl
+	@$(GOTEST) -race -tags e2e -count=1 -p 1 -timeout 40m ./test/... ./hack/...
+
+check: ## format, vet for three systems, lint, and the import rules
+	@echo "gofmt"; files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted: $$files"; exit 1; fi
+	@for os in linux darwin windows; do echo "go vet for $$os"; GOOS=$$os go vet ./...; done
+	@echo "go vet -tags e2e"; go vet -tags e2e ./...
+	@echo "go vet in bench"; cd bench && go vet ./...
+	@for f in hack/*.sh examples/*/*.sh .ci/run; do bash -n "$$f"; done
+	@hack/tools.sh golangci-lint
+	@echo "golangci-lint"; $(LINT) run --build-tags e2e ./...
+
+bench: build tools ## measure berth beside buildx and buildctl; writes docs/benchmarks.md
+	cd bench && go run . -berth ../bin/berth -tools $(BERTH_CACHE)/bin -hello ../examples/hello -out ../docs/benchmarks.md
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@hack/fuzz.sh $(FUZZTIME)
+
+deps: ## install the Debian packages that the tests need, where some are missing (as root)
+	@hack/deps.sh
+
+tools: ## build the pinned tools into the cache (~/.cache/berth, or BERTH_CACHE)
+	@hack/tools.sh buildkitd buildctl golangci-lint buildx
+
+install: build ## link bin/berth as PREFIX/bin/berth and as docker's buildx plugin
+	@PREFIX='$(PREFIX)' hack/install.sh install
+
+uninstall: ## undo install, and put back the plugin that was there
+	@PREFIX='$(PREFIX)' hack/install.sh uninstall
+
+clean: ## remove what was built here (the cache of tools stays)
+	rm -rf bin examples/hello/hello

@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	builders = 20
+	dead     = 5 // of them
+)
+
+// bench is what the scenarios share.
+type bench struct {
+	options
+	dir     string
+	daemon  *daemon
+	holes   []*blackhole
+	context string // of the cached build
+}
+
+// scenario is one thing to do with each tool. A tool without a way to do it has
+// no arguments.
+type scenario struct {
+	title    string
+	env      []string
+	args     map[string][]string // by tool
+	terminal string              // on a terminal, when this text appears is measured too
+}
+
+func (b *bench) tools() []tool {
+	all := []tool{{"berth", b.berth}, {"buildx", filepath.Join(b.options.tools, "buildx")}, {"buildctl", filepath.Join(b.options.tools, "buildctl")}}
+	return slices.DeleteFunc(all, func(t tool) bool { return t.path == "" })
+}
+
+// prepare makes the builders and fills the daemon's cache.
+func (b *bench) prepare(ctx context.Context) error {
+	for range dead {
+		h, err := newBlackhole()
+		if err != nil {
+			return err
+		}
+		b.holes = append(b.holes, h)
+	}
+	for _, t := range b.tools() {
+		if t.name == "buildctl" {
+			continue
+		}
+		if err := b.createBuilders(ctx, t); err != nil {
+			return err
+		}
+	}
+	return b.makeContext()
+}
+
+func (b *bench) closeBlackholes() {
+	for _, h := range b.holes {
+		h.close()
+	}
+}
+
+// createBuilders makes the tool's two state folders: one builder, and twenty.
+func (b *bench) createBuilders(ctx context.Context, t tool) error {
+	opt := fmt.Sprintf("cacert=%[1]s/ca.pem,cert=%[1]s/cert.pem,key=%[1]s/key.pem", b.daemon.certs)
+	create := func(state, name, endpoint string) error {
+		cmd := exec.CommandContext(ctx, t.path, "create", "--name", name, "--driver", "remote", "--driver-opt", opt, endpoint)
+		cmd.Env = b.env(t.name, state)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s create: %w\n%s", t.name, err, out)
+		}
+		return nil
+	}
+	if err := create("one", "live", b.daemon.endpoint); err != nil {
+		return err
+	}
+	for i := range builders {
+		name, endpoint := fmt.Sprintf("b%02d-live", i), b.daemon.endpoint
+		if i%(builders/dead) == 0 {
+			name, endpoint = fmt.Sprintf("b%02d-dead", i), b.holes[i/(builders/dead)].endpoint
+		}
+		if err := create("many", name, endpoint); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// env is the whole environment of a call. No Docker engine is found with it.
+func (b *bench) env(tool, state string) []string {
+	home := filepath.Join(b.dir, "home-"+tool)
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "LANG=C.UTF-8", "TERM=xterm",
+		"DOCKER_CONFIG=" + filepath.Join(home, "docker"), "BUILDX_CONFIG=" + filepath.Join(home, state),
+		"DOCKER_HOST=unix://" + filepath.Join(b.dir, "no-docker.sock")}
+}
+
+// makeContext writes a Dockerfile of a dozen steps, and builds it once.
+func (b *bench) makeContext() error {
+	b.context = filepath.Join(b.dir, "context")
+	if err := os.Mkdir(b.context, 0o755); err != nil {
+		return err
+	}
+	hello, err := os.ReadFile(b.hello)
+	if err != nil {
+		return fmt.Errorf("%w: run `make hello`", err)
+	}
+	if err := os.WriteFile(filepath.Join(b.context, "hello"), hello, 0o755); err != nil {
+		return err
+	}
+	var text strings.Builder
+	text.WriteString("FROM scratch AS build\nCOPY hello /hello\n")
+	for i := range 10 {
+		fmt.Fprintf(&text, "RUN [\"/hello\", \"note\", \"/note-%d.txt\"]\n", i)
+	}
+	text.WriteString("FROM scratch\nCOPY --from=build / /\n")
+	return os.WriteFile(filepath.Join(b.context, "Dockerfile"), []byte(text.String()), 0o644)
+}
+
+func (b *bench) scenarios() []scenario {
+	ctl := []string{"--addr", b.daemon.endpoint, "--tlsdir", b.daemon.certs}
+	build := func(tool ...string) []string { return append(tool, b.context) }
+	list := []scenario{
+		{
+			title: "`version`",
+			args:  map[string][]string{"berth": {"version"}, "buildx": {"version"}, "buildctl": {"--version"}},
+		},
+		{
+			title: "`ls`, one live builder (buildctl: `debug workers`)",
+			env:   []string{"one"},
+			args:  map[string][]string{"berth": {"ls"}, "buildx": {"ls"}, "buildctl": append(slices.Clone(ctl), "debug", "workers")},
+		},
+		{
+			title: "a build of 12 steps, all cached, no output",
+			env:   []string{"one"},
+			args: map[string][]string{
+				"berth":  build("build", "--builder", "live", "--progress", "plain"),
+				"buildx": build("build", "--builder", "live", "--progress", "plain"),
+				"buildctl": append(slices.Clone(ctl), "build", "--progress", "plain", "--frontend", "dockerfile.v0",
+					"--local", "context="+b.context, "--local", "dockerfile="+b.context),
+			},
+		},
+	}
+	if !b.skipDead {
+		list = append(list, scenario{
+			title:    fmt.Sprintf("`ls`, %d builders of which %d are blackholed, on a terminal", builders, dead),
+			env:      []string{"many"},
+			args:     map[string][]string{"berth": {"ls"}, "buildx": {"ls"}},
+			terminal: "running",
+		})
+	}
+	return list
+}
+
+// measureAll runs all scenarios, each tool once to warm up, then interleaved.
+func (b *bench) measureAll(ctx context.Context) ([]table, error) {
+	var tables []table
+	for _, s := range b.scenarios() {
+		t := table{scenario: s, samples: map[string][]sample{}}
+		for i := -1; i < b.runs; i++ {
+			for _, tool := range b.tools() {
+				if s.args[tool.name] == nil || i < 0 && s.terminal != "" {
+					continue
+				}
+				one, err := measure(ctx, tool, s, b.env(tool.name, strings.Join(s.env, "")))
+				if err != nil {
+					return nil, fmt.Errorf("%s with %s: %w", s.title, tool.name, err)
+				}
+				if i >= 0 {
+					t.samples[tool.name] = append(t.samples[tool.name], one)
+				}
+			}
+			fmt.Fprintf(os.Stderr, "\r%s: %d of %d", s.title, i+1, b.runs)
+		}
+		fmt.Fprintln(os.Stderr)
+		tables = append(tables, t)
+	}
+	return tables, nil
+}

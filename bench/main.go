@@ -1,0 +1,73 @@
+// Command bench measures berth beside docker/buildx and buildctl, in one run on
+// one machine, and writes the table as Markdown. `make bench` builds all three
+// and calls it, as root.
+//
+// The calls are interleaved (berth, buildx, buildctl, berth, …), so that a
+// change of the machine's mood meets all alike; each number is a median. It is
+// a module of its own, so that berth does not depend on what only it needs.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+type options struct {
+	berth, tools, hello, certs, out string
+	runs                            int
+	skipDead                        bool
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.berth, "berth", "", "berth's binary; without it only the peers are measured")
+	flag.StringVar(&o.tools, "tools", "", "folder with buildkitd, buildctl and buildx")
+	flag.StringVar(&o.hello, "hello", "../examples/hello/hello", "a static program to build into an image")
+	flag.StringVar(&o.certs, "certs", "../examples/tls/create-certs.sh", "the script that makes certificates")
+	flag.StringVar(&o.out, "out", "", "Markdown file to write; without it standard output")
+	flag.IntVar(&o.runs, "runs", 11, "runs of each, of which the median counts")
+	flag.BoolVar(&o.skipDead, "skip-dead", false, "leave out the dead builders, which take 20 s a call")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options) (err error) {
+	dir, err := os.MkdirTemp("", "berth-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, path := range []*string{&o.berth, &o.tools, &o.hello, &o.certs} {
+		if *path != "" {
+			if *path, err = filepath.Abs(*path); err != nil {
+				return err
+			}
+		}
+	}
+	d, err := startDaemon(ctx, o, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	b := &bench{options: o, dir: dir, daemon: d}
+	if err := b.prepare(ctx); err != nil {
+		return err
+	}
+	defer b.closeBlackholes()
+	tables, err := b.measureAll(ctx)
+	if err != nil {
+		return err
+	}
+	return b.write(tables)
+}

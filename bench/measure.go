@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/creack/pty"
+)
+
+type tool struct{ name, path string }
+
+// sample is one call.
+type sample struct {
+	wall, cpu time.Duration
+	rss       int64         // bytes, at the most
+	first     time.Duration // until the terminal showed the text; 0 without a terminal
+}
+
+// measure runs the tool once. What it prints is read and dropped.
+func measure(ctx context.Context, t tool, s scenario, env []string) (sample, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, t.path, s.args[t.name]...)
+	cmd.Env = env
+	var one sample
+	var err error
+	if s.terminal != "" {
+		one.first, one.wall, err = onTerminal(cmd, s.terminal)
+	} else {
+		one.wall, err = plain(cmd)
+	}
+	if err != nil {
+		return one, err
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return one, errors.New("no resource usage")
+	}
+	one.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	one.rss = usage.Maxrss << 10
+	return one, nil
+}
+
+func plain(cmd *exec.Cmd) (time.Duration, error) {
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	start := time.Now()
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("%w\n%s", err, stderr.Bytes())
+	}
+	return time.Since(start), nil
+}
+
+// onTerminal tells when the text appeared for the first time, and when the
+// command ended.
+func onTerminal(cmd *exec.Cmd, text string) (first, wall time.Duration, err error) {
+	start := time.Now()
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Rows: 50, Cols: 200})
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { _ = terminal.Close() }()
+	var seen bytes.Buffer
+	buf := make([]byte, 4096)
+	for {
+		n, err := terminal.Read(buf)
+		seen.Write(buf[:n])
+		if first == 0 && bytes.Contains(seen.Bytes(), []byte(text)) {
+			first = time.Since(start)
+		}
+		if err != nil { // EIO: nobody has the other end open any more
+			if !errors.Is(err, syscall.EIO) && !errors.Is(err, io.EOF) {
+				return 0, 0, err
+			}
+			break
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		return 0, 0, fmt.Errorf("%w\n%s", err, seen.Bytes())
+	}
+	wall = time.Since(start)
+	if first == 0 {
+		return 0, 0, fmt.Errorf("%q never appeared in:\n%s", text, seen.Bytes())
+	}
+	return first, wall, nil
+}
+
+// floor is the peak memory that the smallest of programs is measured with: a
+// child inherits the high-water mark of the process that started it.
+func floor() (int64, error) {
+	cmd := exec.Command("true")
+	if err := cmd.Run(); err != nil {
+		return 0, err
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0, errors.New("no resource usage")
+	}
+	return usage.Maxrss << 10, nil
+}
+
+func median[T int64 | time.Duration](samples []sample, of func(sample) T) T {
+	var values []T
+	for _, s := range samples {
+		values = append(values, of(s))
+	}
+	slices.Sort(values)
+	n := len(values)
+	if n == 0 {
+		return 0
+	}
+	return (values[(n-1)/2] + values[n/2]) / 2
+}
+
+func size(path string) (int64, error) {
+	fi, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}

@@ -1,0 +1,115 @@
+package build
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/berthbuild/berth/internal/imageindex"
+	"github.com/berthbuild/berth/internal/request"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Result is what a build made.
+type Result struct {
+	Builder string
+	Parts   []Part               // one for each node that took part
+	Index   *ocispecs.Descriptor // of the joined index, when several nodes pushed
+	Names   []string             // under which Index was pushed
+}
+
+// Part is what one node made.
+type Part struct {
+	Node      string
+	Ref       string // the build's id on the daemon
+	Platforms []ocispecs.Platform
+	Response  map[string]string // as the daemon's exporters answered
+}
+
+// ImageID is what -q and --iidfile give: the image's configuration digest, or
+// the manifest's or index's where there is no single one. Empty when no image
+// was made.
+func (r *Result) ImageID() string {
+	if r.Index != nil {
+		return r.Index.Digest.String()
+	}
+	if len(r.Parts) != 1 {
+		return ""
+	}
+	resp := r.Parts[0].Response
+	if id := resp[exptypes.ExporterImageConfigDigestKey]; id != "" {
+		return id
+	}
+	return resp[exptypes.ExporterImageDigestKey]
+}
+
+// Metadata is the content of a --metadata-file: the exporters' answers, decoded
+// where they are JSON, and the build's reference.
+func (r *Result) Metadata() map[string]any {
+	out := map[string]any{}
+	for _, p := range r.Parts {
+		for k, v := range p.Response {
+			out[k] = decoded(v)
+		}
+	}
+	if len(r.Parts) > 0 {
+		p := r.Parts[0]
+		out["buildx.build.ref"] = fmt.Sprintf("%s/%s/%s", r.Builder, p.Node, p.Ref)
+	}
+	if r.Index != nil {
+		delete(out, exptypes.ExporterImageConfigDigestKey) // several images have several
+		out[exptypes.ExporterImageDigestKey] = r.Index.Digest.String()
+		out[exptypes.ExporterImageDescriptorKey] = r.Index
+		out[exptypes.ExporterImageNameKey] = strings.Join(r.Names, ",")
+	}
+	return out
+}
+
+// decoded turns base64-wrapped or plain JSON objects into values; everything
+// else stays the string that it is.
+func decoded(v string) any {
+	if raw, err := base64.StdEncoding.DecodeString(v); err == nil {
+		if obj, ok := object(raw); ok {
+			return obj
+		}
+	}
+	if obj, ok := object([]byte(v)); ok {
+		return obj
+	}
+	return v
+}
+
+func object(raw []byte) (json.RawMessage, bool) {
+	var m map[string]json.RawMessage
+	if json.Unmarshal(raw, &m) != nil || len(m) == 0 {
+		return nil, false
+	}
+	return raw, true
+}
+
+// joinPushed makes one index out of what several nodes pushed by digest.
+func joinPushed(ctx context.Context, req request.Request, res *Result, o Options) error {
+	tags := req.PushTags()
+	if len(tags) == 0 {
+		return nil
+	}
+	step := o.Progress.Step("[internal] pushing one index for all platforms")
+	in := imageindex.Input{Tags: tags, Keychain: o.Keychain, Insecure: req.PushInsecure()}
+	repo, _, _ := strings.Cut(tags[0], "@")
+	if i := strings.LastIndexByte(repo, ':'); i > strings.LastIndexByte(repo, '/') {
+		repo = repo[:i]
+	}
+	for _, p := range res.Parts {
+		in.Images = append(in.Images, imageindex.Image{Ref: repo + "@" + p.Response[exptypes.ExporterImageDigestKey], Node: p.Node})
+	}
+	desc, err := imageindex.Push(ctx, in)
+	step.Done(err)
+	if err != nil {
+		return err
+	}
+	res.Index, res.Names = &desc, tags
+	return nil
+}

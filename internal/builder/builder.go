@@ -1,0 +1,171 @@
+// Package builder turns a name into a Builder: a named set of daemons, as the
+// state folder keeps it and as the daemons themselves answer.
+//
+// It changes state (create, append, leave, use, remove) and asks daemons how
+// they are, never both under the state lock. It does not choose a node for a
+// build, and it prints nothing.
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/berthbuild/berth/internal/dial"
+	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/remote"
+	"github.com/berthbuild/berth/internal/state"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// DriverRemote is the driver whose daemons are run by their owners.
+const DriverRemote = "remote"
+
+// Reserved is the name that stands for Docker's own BuildKit; no builder may
+// be called so.
+const Reserved = "default"
+
+// Builder is a named set of daemons. It is a snapshot: changing it changes no
+// state.
+type Builder struct {
+	Name         string
+	Driver       string
+	Nodes        []Node
+	Dynamic      bool
+	Current      bool      // the one that commands use when none is named
+	LastActivity time.Time // zero when never used
+	Err          error     // why it cannot be used at all, such as a damaged file
+}
+
+// Node is one daemon of a builder.
+type Node struct {
+	Builder    string
+	Name       string
+	Endpoint   string
+	Driver     string
+	Platforms  []ocispecs.Platform // fixed by its owner; empty means whatever the daemon offers
+	DriverOpts map[string]string
+	Flags      []string
+	Files      map[string][]byte
+}
+
+// Service works on the builders of one state folder.
+type Service struct {
+	Store   *state.Store
+	Schemes dial.Registry
+	// Key names the docker engine that is current, which the state folder
+	// keeps the chosen builder by. It is asked only when needed, since it
+	// reads docker's configuration.
+	Key func() (string, error)
+}
+
+// Target is what a connection to the node needs. It fails for a node that this
+// version cannot dial, or whose stored settings are unusable.
+func (n Node) Target() (remote.Target, error) {
+	t := remote.Target{Builder: n.Builder, Node: n.Name}
+	fail := func(err error, hints ...string) (remote.Target, error) {
+		return t, hint.Wrap(err, fmt.Sprintf("node %s of builder %s", n.Name, n.Builder), hints...)
+	}
+	if n.Driver != DriverRemote {
+		return fail(fmt.Errorf("the %s driver is not supported by this version of berth", n.Driver),
+			"connect to its daemon with the remote driver: berth create --driver remote tcp://HOST:PORT")
+	}
+	e, err := endpoint.Parse(n.Endpoint)
+	if err != nil {
+		return fail(err)
+	}
+	o, err := endpoint.ParseOptions(e, n.DriverOpts)
+	if err != nil {
+		return fail(err)
+	}
+	t.Endpoint, t.Options = e, o
+	return t, nil
+}
+
+// List gives all builders, sorted by name; a damaged one is listed with its
+// error.
+func (s *Service) List(ctx context.Context) ([]*Builder, error) {
+	groups, damaged, err := s.Store.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	current, err := s.current(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Builder
+	for _, g := range groups {
+		b := fromGroup(g)
+		b.Current = strings.EqualFold(b.Name, current)
+		all = append(all, b)
+	}
+	for i := range damaged {
+		all = append(all, &Builder{Name: filepath.Base(damaged[i].Path), Err: damaged[i]})
+	}
+	return all, nil
+}
+
+// Find gives the builder called name, or the chosen one when name is empty.
+func (s *Service) Find(ctx context.Context, name string) (*Builder, error) {
+	current, err := s.current(ctx)
+	if err != nil && name == "" {
+		return nil, err
+	}
+	if name == "" {
+		name = current
+	}
+	if name == "" || name == Reserved {
+		return nil, hint.New("no builder is chosen, and Docker's own BuildKit is not supported by this version of berth",
+			"list the builders: berth ls",
+			"choose one: berth use NAME",
+			"or make one: berth create --use --driver remote unix:///run/buildkit/buildkitd.sock")
+	}
+	g, err := s.Store.Get(ctx, name)
+	if err != nil {
+		return nil, notFound(name, err)
+	}
+	b := fromGroup(g)
+	b.Current = strings.EqualFold(b.Name, current)
+	return b, nil
+}
+
+// current is the name of the chosen builder, or empty.
+func (s *Service) current(ctx context.Context) (string, error) {
+	key, err := s.Key()
+	if err != nil {
+		return "", err
+	}
+	return s.Store.Current(ctx, key)
+}
+
+// notFound says a missing builder as users and scripts know it, and leaves
+// other errors alone.
+func notFound(name string, err error) error {
+	if errors.Is(err, state.ErrNotFound) {
+		return hint.Wrap(fmt.Errorf("no builder %q found%w", name, quiet{err}), "", "list the builders: berth ls")
+	}
+	return err
+}
+
+// quiet keeps an error in the chain without its text, which would only say
+// again what the sentence around it says.
+type quiet struct{ error }
+
+func (quiet) Error() string   { return "" }
+func (q quiet) Unwrap() error { return q.error }
+
+func fromGroup(g state.Group) *Builder {
+	b := &Builder{Name: g.Name, Driver: g.Driver, Dynamic: g.Dynamic, LastActivity: g.LastActivity}
+	for _, n := range g.Nodes {
+		b.Nodes = append(b.Nodes, Node{
+			Builder: g.Name, Driver: g.Driver,
+			Name: n.Name, Endpoint: n.Endpoint, Platforms: n.Platforms,
+			DriverOpts: n.DriverOpts, Flags: n.Flags, Files: n.Files,
+		})
+	}
+	return b
+}

@@ -1,0 +1,300 @@
+package builder
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/remote"
+	"github.com/berthbuild/berth/internal/state"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// CreateOptions say what to create or change.
+type CreateOptions struct {
+	Name       string // empty: the chosen builder with Append, else a new name is made
+	Node       string // empty: <name>0, <name>1, …
+	Driver     string // empty: remote
+	Endpoint   string
+	Platforms  []ocispecs.Platform
+	DriverOpts []string // as given: k=v,k=v, or one each
+	Append     bool
+	Use        bool
+	Dir        string // what relative certificate paths are relative to
+	Home       string // what ~ in them stands for
+}
+
+// foreignDrivers are drivers of buildx that start daemons.
+var foreignDrivers = []string{"docker", "docker-container", "kubernetes", "cloud"}
+
+// Create makes a builder, adds a node to one (Append), or changes the node
+// that is named. Everything is checked before anything is written; no daemon
+// is contacted. It returns the builder's name.
+func (s *Service) Create(ctx context.Context, o CreateOptions) (string, error) {
+	if err := checkDriver(o.Driver); err != nil {
+		return "", err
+	}
+	node, err := newNode(o)
+	if err != nil {
+		return "", err
+	}
+	name, err := s.nameFor(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	err = s.Store.Change(ctx, name, func(old *state.Group) (*state.Group, error) {
+		return place(old, name, node, o)
+	})
+	if err != nil {
+		return "", err
+	}
+	if o.Use {
+		return name, s.Use(ctx, name, UseOptions{})
+	}
+	return name, nil
+}
+
+func checkDriver(driver string) error {
+	switch {
+	case driver == "", driver == DriverRemote:
+		return nil
+	case slices.Contains(foreignDrivers, driver):
+		return hint.New(fmt.Sprintf("the %s driver starts daemons; berth builds on daemons that are already running", driver),
+			"connect to one with: berth create --driver remote tcp://HOST:PORT")
+	default:
+		return hint.New(fmt.Sprintf("unknown driver %q", driver), "use --driver remote")
+	}
+}
+
+// newNode checks all that the user said about the node itself.
+func newNode(o CreateOptions) (state.Node, error) {
+	if o.Node != "" {
+		if _, err := state.ValidName(o.Node); err != nil {
+			return state.Node{}, fmt.Errorf("--node: %w", err)
+		}
+	}
+	if o.Endpoint == "" {
+		return state.Node{}, hint.New("no remote endpoint provided",
+			"name the daemon: berth create --driver remote tcp://HOST:PORT", "or set BUILDKIT_HOST")
+	}
+	e, err := endpoint.Parse(o.Endpoint)
+	if err != nil {
+		return state.Node{}, err
+	}
+	kv, err := endpoint.SplitOptions(o.DriverOpts)
+	if err != nil {
+		return state.Node{}, err
+	}
+	for _, k := range []string{"cacert", "cert", "key"} {
+		if v := kv[k]; v != "" {
+			kv[k] = absolute(v, o)
+		}
+	}
+	opts, err := endpoint.ParseOptions(e, kv)
+	if err != nil {
+		return state.Node{}, err
+	}
+	if err := remote.CheckTLS(opts); err != nil {
+		return state.Node{}, err
+	}
+	if len(kv) == 0 {
+		kv = nil
+	}
+	return state.Node{Name: o.Node, Endpoint: e.String(), Platforms: o.Platforms, DriverOpts: kv}, nil
+}
+
+// absolute makes a path that is stored mean the same from everywhere.
+func absolute(path string, o CreateOptions) string {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok && o.Home != "" {
+		return filepath.Join(o.Home, rest)
+	}
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(o.Dir, path)
+}
+
+func (s *Service) nameFor(ctx context.Context, o CreateOptions) (string, error) {
+	switch {
+	case o.Name != "":
+		name, err := state.ValidName(o.Name)
+		if err != nil {
+			return "", fmt.Errorf("--name: %w", err)
+		}
+		if name == Reserved {
+			return "", hint.New("default is a reserved name and cannot be used to identify builder instance",
+				"choose another: --name remote")
+		}
+		return name, nil
+	case o.Append:
+		b, err := s.Find(ctx, "")
+		if err != nil {
+			return "", err
+		}
+		return b.Name, nil
+	}
+	return s.freeName(ctx)
+}
+
+// freeName makes a name that no builder has.
+func (s *Service) freeName(ctx context.Context) (string, error) {
+	for {
+		n, err := rand.Int(rand.Reader, big.NewInt(int64(len(qualities)*len(vessels))))
+		if err != nil {
+			return "", err
+		}
+		i := int(n.Int64())
+		name := qualities[i%len(qualities)] + "_" + vessels[i/len(qualities)]
+		_, err = s.Store.Get(ctx, name)
+		if errors.Is(err, state.ErrNotFound) {
+			return name, nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if name, err = suffixed(name); err != nil {
+			return "", err
+		}
+		if _, err = s.Store.Get(ctx, name); errors.Is(err, state.ErrNotFound) {
+			return name, nil
+		}
+	}
+}
+
+func suffixed(name string) (string, error) {
+	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
+	return fmt.Sprintf("%s%d", name, n), err
+}
+
+// place puts the node into the group as create's flags say.
+func place(old *state.Group, name string, node state.Node, o CreateOptions) (*state.Group, error) {
+	if old == nil {
+		if o.Append {
+			return nil, hint.New(fmt.Sprintf("failed to find instance %q for append", name),
+				"list the builders: berth ls", "or create it: leave --append out")
+		}
+		if node.Name == "" {
+			node.Name = name + "0"
+		}
+		return &state.Group{Name: name, Driver: DriverRemote, Nodes: []state.Node{node}}, nil
+	}
+	if old.Driver != DriverRemote {
+		return nil, hint.New(fmt.Sprintf("existing instance for %q but has mismatched driver %q", name, old.Driver),
+			"choose another --name")
+	}
+	if !o.Append && o.Node == "" {
+		return nil, hint.New(fmt.Sprintf("existing instance for %q but no append mode, specify the node name to make changes for existing instances", name),
+			fmt.Sprintf("add a daemon: berth create --append --name %s ENDPOINT", name),
+			fmt.Sprintf("or start afresh: berth rm %s", name))
+	}
+	g := *old
+	g.Nodes = slices.Clone(old.Nodes)
+	at := slices.IndexFunc(g.Nodes, func(n state.Node) bool { return n.Name == node.Name })
+	if node.Name == "" {
+		node.Name = nextNodeName(name, g.Nodes)
+	}
+	for i, n := range g.Nodes {
+		if i != at && n.Endpoint == node.Endpoint && maps.Equal(n.DriverOpts, node.DriverOpts) {
+			return nil, hint.New(fmt.Sprintf("node %s of builder %s already is at %s", n.Name, name, n.Endpoint),
+				fmt.Sprintf("change that node with: --node %s", n.Name))
+		}
+	}
+	if at >= 0 {
+		g.Nodes[at] = changed(g.Nodes[at], node)
+	} else {
+		g.Nodes = append(g.Nodes, node)
+	}
+	return &g, nil
+}
+
+// changed is a stored node with what the user said about it; what was not
+// said, and fields that only others know, stay.
+func changed(old, said state.Node) state.Node {
+	old.Endpoint, old.DriverOpts = said.Endpoint, said.DriverOpts
+	if len(said.Platforms) > 0 {
+		old.Platforms = said.Platforms
+	}
+	return old
+}
+
+func nextNodeName(builder string, nodes []state.Node) string {
+	for i := len(nodes); ; i++ {
+		name := fmt.Sprintf("%s%d", builder, i)
+		if !slices.ContainsFunc(nodes, func(n state.Node) bool { return n.Name == name }) {
+			return name
+		}
+	}
+}
+
+// Leave takes a node out of a builder (the chosen one when name is empty). The
+// last node stays: a builder without nodes can do nothing but confuse.
+func (s *Service) Leave(ctx context.Context, name, node string) (string, error) {
+	if node == "" {
+		return "", hint.New("which node is to leave?", "name it: berth create --leave --name BUILDER --node NODE")
+	}
+	b, err := s.Find(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return b.Name, s.Store.Change(ctx, b.Name, func(old *state.Group) (*state.Group, error) {
+		if old == nil {
+			return nil, notFound(b.Name, state.ErrNotFound)
+		}
+		g := *old
+		g.Nodes = slices.DeleteFunc(slices.Clone(old.Nodes), func(n state.Node) bool { return n.Name == node })
+		switch {
+		case len(g.Nodes) == len(old.Nodes):
+			return nil, hint.New(fmt.Sprintf("builder %s has no node %q", b.Name, node), "list its nodes: berth inspect "+b.Name)
+		case len(g.Nodes) == 0:
+			return nil, hint.New(fmt.Sprintf("%s is the last node of builder %s", node, b.Name), "remove the builder: berth rm "+b.Name)
+		}
+		return &g, nil
+	})
+}
+
+// UseOptions say how long a choice holds.
+type UseOptions struct {
+	Global  bool // whatever docker context is current
+	Default bool // for this docker context, whenever nothing else is chosen
+}
+
+// Use makes the named builder the chosen one; "default" chooses Docker's own.
+func (s *Service) Use(ctx context.Context, name string, o UseOptions) error {
+	key, err := s.Key()
+	if err != nil {
+		return err
+	}
+	if name == Reserved {
+		name = ""
+	} else {
+		g, err := s.Store.Get(ctx, name)
+		if err != nil {
+			return notFound(name, err)
+		}
+		name = g.Name
+	}
+	return s.Store.SetCurrent(ctx, key, name, o.Global, o.Default)
+}
+
+// Remove forgets a builder: its file, activity and build references. Its
+// daemons are not contacted. A damaged builder can be removed too.
+func (s *Service) Remove(ctx context.Context, name string) error {
+	if name == Reserved {
+		return hint.New("default is Docker's own BuildKit and cannot be removed")
+	}
+	return notFound(name, s.Store.Remove(ctx, name))
+}
+
+// Words for the names of builders that were given none.
+var (
+	qualities = []string{"able", "bold", "calm", "deep", "fair", "fast", "firm", "free", "glad", "gray", "keen", "kind", "lean", "lucky", "neat", "north", "proud", "quick", "ready", "safe", "south", "steady", "stout", "swift", "tidy", "true", "warm", "west", "white", "wise"}
+	vessels   = []string{"barge", "brig", "canoe", "clipper", "coaster", "cutter", "dhow", "dinghy", "dory", "ferry", "frigate", "galleon", "galley", "gondola", "junk", "kayak", "ketch", "launch", "lighter", "lugger", "pilot", "pinnace", "punt", "raft", "schooner", "skiff", "sloop", "tender", "trawler", "tug", "yacht", "yawl"}
+)

@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/dial/schemes"
+	"github.com/berthbuild/berth/internal/dockerconfig"
+	"github.com/berthbuild/berth/internal/remote"
+	"github.com/berthbuild/berth/internal/state"
+	"github.com/berthbuild/berth/internal/ui"
+)
+
+// app is what every command shares: streams, environment, global flags, and
+// the state and configuration behind them, opened when first needed.
+type app struct {
+	io        *ui.Streams
+	lookupEnv func(string) (string, bool)
+	dir       string // the working directory
+	asPlugin  bool   // docker called us
+
+	builderFlag string
+	debug       bool
+	docker      dockerFlags
+
+	configOnce sync.Once
+	config     *dockerconfig.Config
+	configErr  error
+}
+
+// dockerFlags are docker's own global flags, which it passes to its plugins.
+type dockerFlags struct {
+	config, context, host, logLevel string
+	tls, tlsVerify                  bool
+	tlsCACert, tlsCert, tlsKey      string
+}
+
+func (a *app) env(name string) string {
+	v, _ := a.lookupEnv(name)
+	return v
+}
+
+// home is the user's folder; HOME first, since tests and CI set it.
+func (a *app) home() string {
+	if h := a.env("HOME"); h != "" {
+		return h
+	}
+	h, err := os.UserHomeDir()
+	if err != nil {
+		return ""
+	}
+	return h
+}
+
+// dockerDir is where docker keeps its configuration.
+func (a *app) dockerDir() string {
+	switch {
+	case a.docker.config != "":
+		return a.docker.config
+	case a.env("DOCKER_CONFIG") != "":
+		return a.env("DOCKER_CONFIG")
+	}
+	return filepath.Join(a.home(), ".docker")
+}
+
+// stateDir is where builders are kept, shared with buildx.
+func (a *app) stateDir() string {
+	if d := a.env("BUILDX_CONFIG"); d != "" {
+		return d
+	}
+	return filepath.Join(a.dockerDir(), "buildx")
+}
+
+// dockerConfig reads docker's configuration once.
+func (a *app) dockerConfig() (*dockerconfig.Config, error) {
+	a.configOnce.Do(func() {
+		a.config, a.configErr = dockerconfig.Load(dockerconfig.Input{
+			Home: a.home(), ConfigDir: a.dockerDir(),
+			Host: a.docker.host, Context: a.docker.context,
+			Env: a.dockerEnv,
+		})
+	})
+	return a.config, a.configErr
+}
+
+// dockerEnv is the environment as docker's own flags change it.
+func (a *app) dockerEnv(name string) string {
+	if name == "DOCKER_TLS_VERIFY" && (a.docker.tls || a.docker.tlsVerify) {
+		return "1"
+	}
+	return a.env(name)
+}
+
+func (a *app) store() *state.Store { return state.Open(a.stateDir()) }
+
+func (a *app) service() *builder.Service {
+	return &builder.Service{
+		Store: a.store(), Schemes: schemes.All(),
+		Key: func() (string, error) {
+			c, err := a.dockerConfig()
+			if err != nil {
+				return "", err
+			}
+			return c.CurrentKey()
+		},
+	}
+}
+
+// builderName is the builder that the user named: an argument, --builder, or
+// BUILDX_BUILDER; empty means the chosen one.
+func (a *app) builderName(args []string) string {
+	switch {
+	case len(args) > 0:
+		return args[0]
+	case a.builderFlag != "":
+		return a.builderFlag
+	}
+	return a.env("BUILDX_BUILDER")
+}
+
+// waiting shows on stderr why a command has not gone on yet: one line that is
+// rewritten on a terminal, a line for each new cause elsewhere.
+type waiting struct {
+	a    *app
+	mu   sync.Mutex
+	last map[string]shown // by node
+	open bool             // a line on the terminal wants clearing
+}
+
+type shown struct {
+	cause string
+	left  time.Duration
+}
+
+// repeatAfter is how often an unchanged cause is said again where lines cannot
+// be rewritten.
+const repeatAfter = 5 * time.Second
+
+func (a *app) newWaiting() *waiting { return &waiting{a: a, last: map[string]shown{}} }
+
+func (w *waiting) show(now remote.Waiting) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.a.io.ErrTTY {
+		fmt.Fprintf(w.a.io.Err, "\r\x1b[K%s", now)
+		w.open = true
+		return
+	}
+	cause := ""
+	if now.Cause != nil {
+		cause = now.Cause.Error()
+	}
+	was, seen := w.last[now.Target.Node]
+	if seen && was.cause == cause && was.left-now.Left < repeatAfter {
+		return
+	}
+	w.last[now.Target.Node] = shown{cause, now.Left}
+	fmt.Fprintln(w.a.io.Err, now)
+}
+
+// close leaves the terminal clean.
+func (w *waiting) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.open {
+		fmt.Fprint(w.a.io.Err, "\r\x1b[K")
+		w.open = false
+	}
+}
+
+// bootstrap waits until every node of b answers. The statuses are in the order
+// of the nodes; err is the first node's failure.
+func (a *app) bootstrap(ctx context.Context, s *builder.Service, b *builder.Builder, budget time.Duration) ([]builder.Status, error) {
+	if b.Err != nil {
+		return nil, b.Err
+	}
+	w := a.newWaiting()
+	defer w.close()
+	all := make([]builder.Status, len(b.Nodes))
+	s.ProbeAll(ctx, []*builder.Builder{b}, builder.ProbeOptions{Budget: budget, OnWait: w.show},
+		func(_, n int, st builder.Status) { all[n] = st })
+	for _, st := range all {
+		if st.Err != nil {
+			return all, st.Err
+		}
+	}
+	return all, nil
+}

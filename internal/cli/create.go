@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/buildflag"
+	"github.com/berthbuild/berth/internal/hint"
+	"github.com/spf13/cobra"
+)
+
+type createOptions struct {
+	builder.CreateOptions
+	platforms []string
+	bootstrap bool
+	leave     bool
+	timeout   time.Duration
+
+	// buildx's options for daemons that it starts itself.
+	buildkitdFlags, buildkitdConfig string
+}
+
+func newCreateCmd(a *app) *cobra.Command {
+	var o createOptions
+	cmd := &cobra.Command{
+		Use:   "create [OPTIONS] [ENDPOINT]",
+		Short: "Make a builder of daemons that are running",
+		Long: `Make a builder out of a BuildKit daemon that is already running, add a node to
+one (--append), or take a node out (--leave --node NODE). Prints the builder's
+name.
+
+Endpoints:
+  unix:///path/to/buildkitd.sock
+  tcp://HOST:PORT                 IPv6 hosts in brackets: tcp://[::1]:1234
+
+Driver options (--driver-opt k=v,k=v, or one each):
+  cacert, cert, key   TLS: the CA's certificate, and your own certificate and key
+  servername          the name that the daemon's certificate must carry
+                      (default: the endpoint's host)
+  default-load        load results into Docker when a build names no output
+  connect-timeout     how long commands wait for the daemon (default 20s)
+
+Without ENDPOINT, BUILDKIT_HOST is taken. The daemon need not be up, unless
+--bootstrap asks to wait for it.`,
+		Example: `  berth create --name local --driver remote unix://$HOME/buildkitd.sock
+  berth create --name remote --use \
+    --driver-opt cacert=certs/ca.pem,cert=certs/cert.pem,key=certs/key.pem \
+    tcp://buildkitd.example.com:1234
+  berth create --name remote --append --platform linux/arm64 tcp://arm.example.com:1234`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				o.Endpoint = args[0]
+			}
+			return a.runCreate(cmd.Context(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Name, "name", "", "the builder's name (default: one is made up)")
+	f.StringVar(&o.Node, "node", "", "the node to make or change (default: NAME0, NAME1, …)")
+	f.StringVar(&o.Driver, "driver", "", "the driver: remote")
+	f.StringArrayVar(&o.DriverOpts, "driver-opt", nil, "options for the driver (k=v,k=v)")
+	f.StringArrayVar(&o.platforms, "platform", nil, "fix the platforms that the node builds for")
+	f.BoolVar(&o.Append, "append", false, "add a node to the builder")
+	f.BoolVar(&o.leave, "leave", false, "take the node out of the builder")
+	f.BoolVar(&o.Use, "use", false, "choose the builder, as berth use does")
+	f.BoolVar(&o.bootstrap, "bootstrap", false, "wait until the daemon answers")
+	f.DurationVar(&o.timeout, "timeout", 0, "how long --bootstrap waits (default: the node's connect-timeout, 20s)")
+	f.StringVar(&o.buildkitdFlags, "buildkitd-flags", "", "")
+	f.StringVar(&o.buildkitdConfig, "buildkitd-config", "", "")
+	f.StringVar(&o.buildkitdConfig, "config", "", "")
+	hideFlags(cmd, "buildkitd-flags", "buildkitd-config", "config")
+	completeWith(cmd, "name", a.completeBuilders)
+	completeWith(cmd, "driver", completeWords(builder.DriverRemote))
+	return cmd
+}
+
+func (a *app) runCreate(ctx context.Context, o createOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	s := a.service()
+	if o.leave {
+		name, err := s.Leave(ctx, o.Name, o.Node)
+		return a.printName(name, err)
+	}
+	o.Dir, o.Home = a.dir, a.home()
+	if o.Endpoint == "" {
+		o.Endpoint = a.env("BUILDKIT_HOST")
+	}
+	var err error
+	if o.Platforms, err = buildflag.ParsePlatforms(o.platforms); err != nil {
+		return err
+	}
+	name, err := s.Create(ctx, o.CreateOptions)
+	if err != nil {
+		return err
+	}
+	if o.bootstrap {
+		b, err := s.Find(ctx, name)
+		if err != nil {
+			return err
+		}
+		if _, err := a.bootstrap(ctx, s, b, o.timeout); err != nil {
+			return err
+		}
+	}
+	return a.printName(name, nil)
+}
+
+// check refuses what cannot be meant, before anything is looked at.
+func (o createOptions) check() error {
+	switch {
+	case o.leave && o.Append:
+		return hint.New("--leave and --append exclude each other", "leave one out")
+	case o.leave && o.Endpoint != "":
+		return hint.New("--leave takes no endpoint", "name the node: --leave --node NODE")
+	case o.timeout < 0:
+		return hint.New(fmt.Sprintf("--timeout %s is negative", o.timeout), "give a time such as 20s")
+	case o.buildkitdFlags != "":
+		return hint.New("setting buildkit flags is not supported for remote driver", "set them where the daemon is started")
+	case o.buildkitdConfig != "":
+		return hint.New("setting config file is not supported for remote driver", "set it where the daemon is started")
+	}
+	return nil
+}
+
+func (a *app) printName(name string, err error) error {
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(a.io.Out, name)
+	return err
+}

@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/remote"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/client"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// builderView is a builder in JSON, with the fields that buildx writes.
+type builderView struct {
+	Name         string
+	Driver       string
+	LastActivity time.Time
+	Dynamic      bool
+	Current      bool
+	Nodes        []nodeView
+	Err          string `json:",omitempty"`
+}
+
+// nodeView is a node in JSON. ErrClass is ours: the kind of failure, for
+// scripts that must not read sentences.
+type nodeView struct {
+	Name       string
+	Endpoint   string
+	Flags      []string          `json:",omitempty"`
+	DriverOpts map[string]string `json:",omitempty"`
+	Status     builder.State     `json:",omitempty"`
+	Version    string            `json:",omitempty"`
+	Err        string            `json:",omitempty"`
+	ErrClass   string            `json:",omitempty"`
+	IDs        []string          `json:",omitempty"`
+	Platforms  []string          `json:",omitempty"`
+	Labels     map[string]string `json:",omitempty"`
+
+	GCPolicy []client.PruneInfo `json:",omitempty"`
+}
+
+func viewBuilder(b *builder.Builder, statuses []builder.Status) builderView {
+	v := builderView{
+		Name: b.Name, Driver: b.Driver, Dynamic: b.Dynamic, Current: b.Current,
+		LastActivity: b.LastActivity.UTC(), Nodes: []nodeView{}, Err: errText(b.Err),
+	}
+	for i, n := range b.Nodes {
+		v.Nodes = append(v.Nodes, viewNode(n, statuses[i]))
+	}
+	return v
+}
+
+func viewNode(n builder.Node, st builder.Status) nodeView {
+	v := nodeView{
+		Name: n.Name, Endpoint: n.Endpoint, Flags: n.Flags, DriverOpts: n.DriverOpts,
+		Status: st.State, Version: st.Version, Err: errText(st.Err), ErrClass: errClass(st.Err),
+	}
+	for _, p := range builder.Offered(n, st) {
+		v.Platforms = append(v.Platforms, platforms.FormatAll(p))
+	}
+	for _, w := range st.Workers {
+		v.IDs = append(v.IDs, w.ID)
+		if v.Labels == nil {
+			v.Labels, v.GCPolicy = w.Labels, w.GCPolicy
+		}
+	}
+	return v
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return strings.TrimSpace(err.Error())
+}
+
+func errClass(err error) string {
+	var f *remote.Failure
+	if errors.As(err, &f) {
+		return string(f.Class)
+	}
+	return ""
+}
+
+// shortReason is why a node is not running, for a place that already names it.
+func shortReason(err error) string {
+	var f *remote.Failure
+	if errors.As(err, &f) {
+		return f.Short()
+	}
+	return errText(err)
+}
+
+// platformList is what a node builds for. Platforms that the owner fixed have a
+// star; unless all is set, variants are counted rather than listed.
+func platformList(n builder.Node, st builder.Status, all bool) string {
+	var names []string
+	more := map[string]int{}
+	for i, p := range builder.Offered(n, st) {
+		name := platforms.FormatAll(p)
+		if i < len(n.Platforms) {
+			names = append(names, name+"*")
+			continue
+		}
+		if base := baseOf(p); !all && base != name && slices.Contains(names, base) {
+			more[base]++
+			continue
+		}
+		names = append(names, name)
+	}
+	for i, name := range names {
+		if n := more[name]; n > 0 {
+			names[i] = fmt.Sprintf("%s (+%d)", name, n)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// baseOf is the platform without its variant.
+func baseOf(p ocispecs.Platform) string {
+	p.Variant, p.OSVersion = "", ""
+	return platforms.Format(p)
+}
+
+// optionList is driver options as inspect shows them.
+func optionList(opts map[string]string) string {
+	var all []string
+	for _, k := range slices.Sorted(maps.Keys(opts)) {
+		all = append(all, fmt.Sprintf("%s=%q", k, opts[k]))
+	}
+	return strings.Join(all, " ")
+}

@@ -1,0 +1,114 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"time"
+
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
+)
+
+// probeTimeout bounds the look whether a peer that hangs up on us speaks TLS.
+const probeTimeout = 2 * time.Second
+
+// attempt dials, shakes hands and asks, once. Exactly one result is nil.
+func (r *run) attempt(ctx context.Context) (*Conn, *cause) {
+	// The files are read first: what is wrong with them is worth telling even
+	// when the daemon is not there either.
+	var hs *handshake
+	if r.target.Options.TLS() {
+		var err error
+		if hs, err = newHandshake(r.target); err != nil {
+			return nil, classifyFiles(err)
+		}
+	}
+	l, why := r.dial(ctx)
+	if why != nil {
+		return nil, why
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.limits.answer)
+	defer cancel()
+	if hs != nil {
+		r.report.at(stageTLS)
+		tc := tls.Client(l.raw, hs.config)
+		if err := tc.HandshakeContext(ctx); err != nil {
+			timedOut := ctx.Err() != nil
+			_ = l.hangUp(nil)
+			return nil, classifyHandshake(r.target, hs, l, err, timedOut)
+		}
+		hs.state = tc.ConnectionState()
+		l.app, l.tls = record(tc), hs
+	}
+	return r.greet(ctx, l)
+}
+
+func (r *run) dial(ctx context.Context) (*line, *cause) {
+	r.report.at(stageDial)
+	ctx, cancel := context.WithTimeout(ctx, r.limits.dial)
+	defer cancel()
+	began := time.Now()
+	c, err := r.scheme.Dial(ctx, r.target.Endpoint)
+	if err != nil {
+		return nil, classifyDial(r.target, err, time.Since(began))
+	}
+	raw := record(c)
+	return &line{raw: raw, app: raw}, nil
+}
+
+// greet hands the line to gRPC and asks the daemon who it is.
+func (r *run) greet(ctx context.Context, l *line) (*Conn, *cause) {
+	r.report.at(stageInfo)
+	began := time.Now()
+	c, err := newClient(ctx, r.target, l, r.config.KeepAlive, r.limits.answer)
+	if err != nil {
+		_ = l.hangUp(nil)
+		return nil, &cause{class: BadConfig, text: err.Error(), err: err, stage: stageInfo}
+	}
+	v, err := ask(ctx, c)
+	if err == nil {
+		l.prove()
+		return &Conn{target: r.target, client: c, version: v, line: l}, nil
+	}
+	ev := evidence{rpc: err, timedOut: ctx.Err() != nil, waited: time.Since(began)}
+	ev.lost = l.lost()
+	_ = l.hangUp(c)
+	ev.heard = l.app.begun()
+	why := classifyAnswer(r.target, l, ev)
+	if why.class == Closed && l.tls == nil && len(ev.heard) == 0 && r.speaksTLS(ctx) {
+		why = tlsRequired(r.target, err)
+	}
+	return nil, why
+}
+
+// ask gets the version. A daemon before 0.11 has no Info, but has workers.
+func ask(ctx context.Context, c *client.Client) (client.BuildkitVersion, error) {
+	info, err := c.Info(ctx)
+	if err == nil {
+		return info.BuildkitVersion, nil
+	}
+	if grpcerrors.Code(err) == codes.Unimplemented {
+		_, err = c.ListWorkers(ctx)
+	}
+	return client.BuildkitVersion{}, err
+}
+
+// speaksTLS looks whether the peer answers a TLS greeting in TLS: many TLS
+// servers hang up without a word on a client that speaks plain.
+func (r *run) speaksTLS(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	c, err := r.scheme.Dial(ctx, r.target.Endpoint)
+	if err != nil {
+		return false
+	}
+	rec := record(c)
+	defer func() { _ = rec.Close() }()
+	// Whether the certificate is good does not matter here; nothing is sent
+	// over this connection afterwards.
+	_ = tls.Client(rec, &tls.Config{
+		ServerName: serverName(r.target), NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+	}).HandshakeContext(ctx)
+	return isTLSRecord(rec.begun())
+}

@@ -1,0 +1,163 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path"
+	"time"
+
+	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
+)
+
+// classifyDial reads the error of a dial, which never got as far as a byte.
+func classifyDial(t Target, err error, took time.Duration) *cause {
+	c := &cause{err: err, stage: stageDial}
+	if t.Endpoint.Scheme == endpoint.SchemeUnix && classifySocket(t, c) {
+		return c
+	}
+	host := t.Endpoint.Hostname()
+	var dns *net.DNSError
+	var ne net.Error
+	switch {
+	case errors.As(err, &dns):
+		classifyDNS(c, dns, host)
+	case isAny(err, refusedErrnos()):
+		c.class, c.text, c.tries = Refused, "connection refused", refusedHints(t)
+	case isAny(err, unreachableErrnos()):
+		c.class, c.text = Unreachable, unreachableText(err)
+		c.tries = []string{"is this machine on the right network or VPN?", "ping " + quote(host)}
+	case isAny(err, resetErrnos()):
+		c.class, c.text = Closed, "the connection was reset while connecting"
+	case errors.As(err, &ne) && ne.Timeout():
+		c.class, c.bare = Timeout, true
+		c.text = fmt.Sprintf("no answer to the attempt to connect within %s", seconds(took))
+		c.tries = []string{
+			"a firewall that drops packets, a wrong address, or a machine that is off looks like this",
+			"nc -vz " + quote(host) + " " + t.Endpoint.Port,
+		}
+	case errors.Is(err, fs.ErrPermission):
+		c.class, c.text = Unreachable, "the system does not permit the connection"
+		c.tries = []string{"a firewall rule or sandbox on this machine forbids it"}
+	default:
+		c.class, c.text = ConnectError, systemText(err)
+		c.tries = hint.Of(err)
+	}
+	return c
+}
+
+// classifySocket looks at the socket itself: the dial's error does not tell a
+// dead socket from a file that is none, nor which folder denies access.
+func classifySocket(t Target, c *cause) bool {
+	p := t.Endpoint.Path
+	st, serr := os.Stat(p)
+	switch {
+	case errors.Is(c.err, fs.ErrNotExist):
+		c.class, c.text = NoSocket, "no such socket"
+		c.tries = []string{"is buildkitd running? start it with: buildkitd --addr unix://" + quote(p)}
+		if st, err := os.Stat(path.Dir(p)); err != nil || !st.IsDir() {
+			c.tries = append([]string{fmt.Sprintf("the folder %s does not exist either; is the path right?", path.Dir(p))}, c.tries...)
+		}
+	case errors.Is(c.err, fs.ErrPermission):
+		c.class = SocketPermission
+		c.text, c.tries = deniedBy(p)
+	case isAny(c.err, busyErrnos()):
+		c.class, c.text = Unavailable, "the socket's queue is full"
+		c.tries = []string{"the daemon does not accept connections; is it hanging? look at its log"}
+	case serr == nil && st.Mode()&fs.ModeSocket == 0 && !windows():
+		c.class, c.text = BadConfig, fmt.Sprintf("%s is %s, not a socket", p, kindOf(st.Mode()))
+		c.tries = []string{"ls -l " + quote(p)}
+	case isAny(c.err, refusedErrnos()):
+		c.class, c.text = Refused, "connection refused"
+		c.tries = []string{
+			"the socket is there, but no daemon listens on it: start it with: buildkitd --addr unix://" + quote(p),
+		}
+	default:
+		return false
+	}
+	return true
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m.IsRegular():
+		return "a file"
+	}
+	return "something else"
+}
+
+// deniedBy finds what denies access to the socket, for the hint.
+func deniedBy(p string) (string, []string) {
+	st, err := os.Lstat(p)
+	if err == nil {
+		return "permission denied on the socket" + ownedBy(st),
+			append(groupHints(st), "or run as a user that may open it: ls -l "+quote(p))
+	}
+	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
+		if st, err := os.Lstat(dir); err == nil {
+			return fmt.Sprintf("permission denied in the folder %s%s", dir, ownedBy(st)),
+				[]string{"the folder keeps this user out: ls -ld " + quote(dir)}
+		}
+	}
+	return "permission denied on the socket", []string{"ls -l " + quote(p)}
+}
+
+func classifyDNS(c *cause, dns *net.DNSError, host string) {
+	c.class = DNS
+	c.tries = []string{"is the name right? getent hosts " + quote(host)}
+	switch {
+	case dns.IsNotFound:
+		c.text = "no such host: " + host
+	case dns.IsTimeout:
+		c.text, c.bare = "the name server did not answer for "+host, true
+		c.tries = []string{"is the network up? getent hosts " + quote(host)}
+	default:
+		c.text = "the name server could not answer for " + host
+	}
+}
+
+func refusedHints(t Target) []string {
+	if ip := net.ParseIP(t.Endpoint.Hostname()); t.Endpoint.Hostname() == "localhost" || ip.IsLoopback() {
+		return []string{"is buildkitd running, and listening on this port? buildkitd --addr " + t.Endpoint.String()}
+	}
+	return []string{
+		"is buildkitd running there, and listening on this address? (--addr tcp://0.0.0.0:" + t.Endpoint.Port + " with TLS)",
+		"nc -vz " + quote(t.Endpoint.Hostname()) + " " + t.Endpoint.Port,
+	}
+}
+
+// unreachableText tells the two apart that mean different repairs.
+func unreachableText(err error) string {
+	if isAny(err, noRouteErrnos()) {
+		return "network is unreachable"
+	}
+	return "host is unreachable"
+}
+
+// systemText is the system's own words without the address, which is said
+// anyway.
+func systemText(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Err != nil {
+		err = op.Err
+	}
+	var sys *os.SyscallError
+	if errors.As(err, &sys) {
+		err = sys.Err
+	}
+	return printable(err.Error(), maxText)
+}
+
+func isAny(err error, all []error) bool {
+	for _, one := range all {
+		if errors.Is(err, one) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,101 @@
+package remote
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/berthbuild/berth/internal/endpoint"
+)
+
+const (
+	maxShown = 60  // bytes of a stranger's banner that a message repeats
+	maxText  = 200 // bytes of an error's text
+)
+
+// printable makes what a stranger sent fit for one line of a terminal.
+func printable(s string, limit int) string {
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n' || r == '\t':
+			r = ' '
+		case r == utf8.RuneError || !unicode.IsPrint(r):
+			continue
+		}
+		if b.Len()+utf8.RuneLen(r) > limit {
+			return b.String() + "…"
+		}
+		b.WriteRune(r)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// quote makes an argument safe to paste into a shell.
+func quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,=@%+", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// remake is the command that gives the node other driver options: set are put
+// in, and without a value taken out.
+func remake(t Target, set map[string]string) string {
+	opts := t.Options.Map()
+	maps.Copy(opts, set)
+	maps.DeleteFunc(opts, func(_, v string) bool { return v == "" })
+	var kv []string
+	for _, k := range slices.Sorted(maps.Keys(opts)) {
+		field := k + "=" + opts[k]
+		if strings.ContainsAny(field, `,"`) {
+			field = `"` + strings.ReplaceAll(field, `"`, `""`) + `"`
+		}
+		kv = append(kv, field)
+	}
+	cmd := "berth create"
+	if t.Builder != "" {
+		cmd += " --name " + quote(t.Builder)
+	}
+	if t.Node != "" {
+		cmd += " --node " + quote(t.Node)
+	}
+	cmd += " --driver remote"
+	if len(kv) > 0 {
+		cmd += " --driver-opt " + quote(strings.Join(kv, ","))
+	}
+	return cmd + " " + quote(t.Endpoint.String())
+}
+
+// withTLS is remake with TLS switched on, by placeholders where nothing is
+// known.
+func withTLS(t Target) string {
+	return remake(t, map[string]string{endpoint.OptCACert: "CA.pem", endpoint.OptCert: "CERT.pem", endpoint.OptKey: "KEY.pem"})
+}
+
+// withoutTLS is remake with TLS switched off.
+func withoutTLS(t Target) string {
+	return remake(t, map[string]string{
+		endpoint.OptCACert: "", endpoint.OptCert: "", endpoint.OptKey: "", endpoint.OptServerName: "",
+	})
+}
+
+// names lists the names of a certificate: `"a", "b" and 3 more`.
+func names(all []string) string {
+	const most = 4
+	var quoted []string
+	for _, n := range all[:min(len(all), most)] {
+		quoted = append(quoted, fmt.Sprintf("%q", printable(n, maxShown)))
+	}
+	s := strings.Join(quoted, ", ")
+	if len(all) > most {
+		s += fmt.Sprintf(" and %d more", len(all)-most)
+	}
+	return s
+}

@@ -1,0 +1,129 @@
+//go:build e2e && linux
+
+package lab
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Dockerd is a Docker engine of the lab's own: no bridge, no firewall rules,
+// its own containerd. Containers run with `--network none` or `host`.
+type Dockerd struct {
+	d, containerd *daemon
+	client        *http.Client
+}
+
+// Docker starts an engine and ends it, and its containers, with the test.
+func Docker(t testing.TB) *Dockerd {
+	t.Helper()
+	Need(t, "root", "dockerd", "containerd", "runc")
+	dir := newDir(t)
+	t.Cleanup(func() { removeDir(t, dir) })
+	e, err := newDockerd(dir)
+	if err != nil {
+		t.Fatal("lab: ", err)
+	}
+	e.d.logOnFailure(t)
+	t.Cleanup(e.Stop)
+	if err := e.containerd.start(e.containerdAnswers); err != nil {
+		t.Fatal("lab: ", err)
+	}
+	if err := e.d.start(e.ping); err != nil {
+		t.Fatal("lab: ", err)
+	}
+	return e
+}
+
+func newDockerd(dir string) (*Dockerd, error) {
+	at := func(name string) string { return filepath.Join(dir, name) }
+	// A containerd of its own: dockerd would use the machine's where one runs.
+	toml := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
+		at("cd-root"), at("cd"), at("cd.sock"))
+	for name, text := range map[string]string{"containerd.toml": toml, "daemon.json": "{}"} {
+		if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	e := &Dockerd{
+		containerd: newDaemon("containerd", dir, "containerd", "--config", at("containerd.toml")),
+		d: newDaemon("dockerd", dir, "dockerd", "--config-file", at("daemon.json"),
+			"--containerd", at("cd.sock"), "--data-root", at("data"), "--exec-root", at("exec"),
+			"-p", at("docker.pid"), "-H", "unix://"+at("docker.sock"),
+			"--bridge=none", "--iptables=false", "--ip-forward=false"),
+	}
+	e.client = &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", at("docker.sock"))
+		},
+		DisableKeepAlives: true,
+	}}
+	return e, nil
+}
+
+func (e *Dockerd) containerdAnswers(ctx context.Context) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", filepath.Join(e.d.dir, "cd.sock"))
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+func (e *Dockerd) ping(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/_ping", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := e.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("ping: %s", resp.Status)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err
+}
+
+// Host is the engine's address for DOCKER_HOST.
+func (e *Dockerd) Host() string { return "unix://" + filepath.Join(e.d.dir, "docker.sock") }
+
+// Stop ends the engine and its containers.
+func (e *Dockerd) Stop() {
+	e.d.stop()
+	e.containerd.stop()
+}
+
+// Kill is kill -9 for the engine, its containerd and its containers.
+func (e *Dockerd) Kill() {
+	e.d.kill()
+	e.containerd.kill()
+}
+
+// Log is what the engine wrote so far.
+func (e *Dockerd) Log() string { return e.d.log() }
+
+// CLI runs docker's own command line against the engine and gives its output
+// (both streams, joined); it fails the test when the command fails.
+func (e *Dockerd) CLI(t testing.TB, args ...string) string {
+	t.Helper()
+	Need(t, "docker")
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "docker", args...)
+	cmd.Env = append(baseEnv(e.d.dir), "DOCKER_HOST="+e.Host())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("docker %v: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
