@@ -34,6 +34,7 @@ quickstart-clean: ## end that daemon, and remove its builder and files
 test: unit e2e ## all tests, with the race detector: first the plain ones, then those with real daemons
 
 unit: ## the tests that need no daemon and no root
+	@cd bench && go test ./...
 	@$(GOTEST) -race -timeout 20m ./...
 
 e2e: deps ## the tests with real daemons (as root)
@@ -47,10 +48,11 @@ check: ## format, vet for three systems, lint, and the import rules
 	@echo "go vet in bench"; cd bench && go vet ./...
 	@for f in hack/*.sh examples/*/*.sh .ci/run; do bash -n "$$f"; done
 	@hack/tools.sh golangci-lint
-	@echo "golangci-lint"; $(LINT) run --build-tags e2e ./...
+	@echo "golangci-lint"; $(LINT) run --allow-parallel-runners --build-tags e2e ./...; cd bench && $(LINT) run --allow-parallel-runners ./...
 
-bench: build tools ## measure berth beside buildx and buildctl; writes docs/benchmarks.md
-	cd bench && go run . -berth ../bin/berth -tools $(BERTH_CACHE)/bin -hello ../examples/hello -out ../docs/benchmarks.md
+bench: build hello deps ## measure berth beside buildx and buildctl (as root); writes docs/benchmarks.md
+	@hack/tools.sh buildkitd buildctl buildx
+	cd bench && go run . -berth ../bin/berth -tools '$(BERTH_CACHE)/bin' -out ../docs/benchmarks.md
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@hack/fuzz.sh $(FUZZTIME)

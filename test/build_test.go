@@ -318,7 +318,7 @@ func TestBuildRefusals(t *testing.T) {
 		{dir, []string{"--build-arg", "=X", "."}, `ERROR: invalid key-value pair "=X": empty key`},
 		{dir, []string{"--label", "=X", "."}, `ERROR: invalid key-value pair "=X": empty key`},
 		{dir, []string{"--push", "."}, "tag is needed when pushing to registry"},
-		{dir, []string{"-t", "UPPER/case", "."}, "UPPER/case"},
+		{dir, []string{"-t", "x/UPPER", "."}, "x/UPPER"},
 		{dir, []string{"--platform", "nonsense/", "."}, "nonsense/"},
 		{dir, []string{"-o", "type=nosuch", "."}, "nosuch"},
 		{dir, []string{"--progress", "loud", "."}, "loud"},

@@ -150,7 +150,7 @@ func TestLsShowsLiveOnesFirst(t *testing.T) {
 		t.Errorf("after an interrupt: %s", r)
 	}
 	r := berth.OK("ls", "--timeout", "1s", "--format", "{{.Name}}|{{.Status}}|{{.Error}}")
-	has(t, "ls --format", r.Stdout, " \\_ b0|running|\n", " \\_ a-stalled0|inactive|node a-stalled0")
+	has(t, "ls --format", r.Stdout, " \\_ b0|running|\n", " \\_ a-stalled00|inactive|node a-stalled00")
 }
 
 // stall is an endpoint that takes connections and never says a word.
@@ -190,7 +190,7 @@ func TestCreateChecksCertificates(t *testing.T) {
 		{"cacert=" + join(dir, "nosuch"), "nosuch"},
 		{"cert=" + certs.Client.Cert, "key"},
 		{"key=" + certs.Client.Key, "cert"},
-		{"cert=" + certs.Client.Cert + ",key=" + others.Client.Key, "match"},
+		{"cert=" + certs.Client.Cert + ",key=" + others.Client.Key, "does not belong"},
 		{"cert=" + garbage + ",key=" + certs.Client.Key, garbage},
 		{"cert=" + certs.Client.Cert + ",key=" + empty, empty},
 		{"bogus=1", "bogus"},

@@ -165,7 +165,7 @@ type shell struct {
 
 func newShell(t *testing.T, dir string, env []string) *shell {
 	t.Helper()
-	cmd := exec.Command("bash", "--noprofile", "--norc", "-m") // -m: job control, for the guides' %1
+	cmd := exec.Command("bash", "--noprofile", "--norc")
 	cmd.Dir, cmd.Env = dir, env
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
@@ -221,9 +221,7 @@ func (s *shell) run(command string) (string, int) {
 				}
 				return strings.TrimRight(strings.Join(out, "\n"), "\n") + "\n", n
 			}
-			if !strings.HasPrefix(line, "[1]") { // job control's own words
-				out = append(out, line)
-			}
+			out = append(out, line)
 		case <-limit:
 			s.t.Fatalf("%q has not ended; so far:\n%s", command, strings.Join(out, "\n"))
 		}

@@ -33,7 +33,7 @@ func TestMainJob(t *testing.T) {
 		t.Fatal(r)
 	}
 	has(t, "progress", r.Stderr, `#0 building with "remote-unix" instance using remote driver`)
-	has(t, "the loaded image's output", engine.CLI(t, "run", "--rm", "--network", "none", "test"), "hello")
+	has(t, "the loaded image's output", engine.CLI(t, "run", "--rm", "--network", "none", "test"), "Hello from")
 
 	r = berth.OK("create", "--name", "remote", "--driver", "remote",
 		"--driver-opt", certs.DriverOpt("buildkitd.example"), bk.LocalhostAddr())

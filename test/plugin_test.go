@@ -56,7 +56,7 @@ func TestDockerPlugin(t *testing.T) {
 	ok("buildx", "use", "p")
 	has(t, "docker buildx ls", ok("buildx", "ls"), "p*", "running")
 	ok("buildx", "build", "-t", "by-plugin", "--load", ".")
-	has(t, "run", ok("run", "--rm", "--network", "none", "by-plugin"), "hello")
+	has(t, "run", ok("run", "--rm", "--network", "none", "by-plugin"), "Hello from")
 	has(t, "docker --host", ok("--host", engine.Host(), "buildx", "--builder", "p", "inspect"), bk.UnixAddr())
 	has(t, "docker -D", ok("-D", "buildx", "inspect", "p"), bk.UnixAddr())
 	has(t, "help", ok("buildx", "create", "--help"), "docker buildx create")

@@ -286,7 +286,7 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) cut() {
-	_ = l.Listener.Close()
+	_ = l.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.conns {

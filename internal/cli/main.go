@@ -10,6 +10,8 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -35,6 +37,9 @@ func Main(args []string) int {
 	if err != nil {
 		dir = "." // relative paths will fail where they are used, by name
 	}
+	// Go's HTTP libraries log broken connections here; what matters of them
+	// comes as an error, too.
+	log.SetOutput(io.Discard)
 	return Run(context.Background(), Invocation{
 		Args: args, Streams: ui.System(), LookupEnv: os.LookupEnv, Dir: dir,
 	})

@@ -55,6 +55,7 @@ func newPluginRoot(a *app, args []string) *cobra.Command {
 	f.StringVarP(&a.docker.context, "context", "c", "", "docker context to use")
 	f.StringVarP(&a.docker.host, "host", "H", "", "docker engine to use")
 	f.StringVarP(&a.docker.logLevel, "log-level", "l", "", "docker's logging level")
+	f.BoolVarP(&a.debug, "debug", "D", false, "docker's debug mode")
 	f.BoolVar(&a.docker.tls, "tls", false, "use TLS")
 	f.BoolVar(&a.docker.tlsVerify, "tlsverify", false, "use TLS and verify the engine")
 	f.StringVar(&a.docker.tlsCACert, "tlscacert", "", "trust certificates signed only by this CA")

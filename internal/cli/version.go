@@ -3,12 +3,16 @@ package cli
 import (
 	"fmt"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (see the Makefile).
-var version = "v1.0.0"
+// version and commit are set by the linker (see the Makefile).
+var (
+	version = "v1.0.0"
+	commit  = ""
+)
 
 // Version is this build's version.
 func Version() string { return version }
@@ -22,14 +26,18 @@ The first word is the module, as scripts that read buildx's version expect.`,
 		Example: "  berth version",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(a.io.Out, "github.com/berthbuild/berth %s %s\n", Version(), revision())
+			_, err := fmt.Fprintln(a.io.Out, strings.TrimSpace("github.com/berthbuild/berth "+Version()+" "+revision()))
 			return err
 		},
 	}
 }
 
-// revision is the commit, as the go command recorded it.
+// revision is the commit, as the Makefile or the go command recorded it; empty
+// when neither did.
 func revision() string {
+	if commit != "" {
+		return commit
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""

@@ -2,6 +2,7 @@ package imageindex
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/platforms"
@@ -75,21 +76,12 @@ func (r registry) fetchOne(node string, ref name.Digest) (part, error) {
 
 // fill reads the children out of an index.
 func (r registry) fill(p *part) error {
-	var index ocispecs.Index
-	if err := json.Unmarshal(p.raw, &index); err != nil {
-		return fmt.Errorf("its index cannot be read: %w", err)
-	}
-	if len(index.Manifests) == 0 {
-		return fmt.Errorf("its index is empty")
+	index, err := readIndex(p.raw)
+	if err != nil {
+		return err
 	}
 	p.annotations = index.Annotations
 	for _, child := range index.Manifests {
-		if !types.MediaType(child.MediaType).IsImage() {
-			return fmt.Errorf("its index lists %s, which is not an image but %q", child.Digest, child.MediaType)
-		}
-		if err := child.Digest.Validate(); err != nil {
-			return fmt.Errorf("its index lists a bad digest %q: %w", child.Digest, err)
-		}
 		if child.Platform == nil && !isAttestation(child) {
 			platform, err := r.platformOf(p.repo.Digest(child.Digest.String()))
 			if err != nil {
@@ -100,6 +92,26 @@ func (r registry) fill(p *part) error {
 		p.children = append(p.children, child)
 	}
 	return nil
+}
+
+// readIndex reads an index that lists images and nothing else.
+func readIndex(raw []byte) (ocispecs.Index, error) {
+	var index ocispecs.Index
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return index, fmt.Errorf("its index cannot be read: %w", err)
+	}
+	if len(index.Manifests) == 0 {
+		return index, errors.New("its index is empty")
+	}
+	for _, child := range index.Manifests {
+		if err := child.Digest.Validate(); err != nil {
+			return index, fmt.Errorf("its index lists a bad digest %q: %w", child.Digest, err)
+		}
+		if !types.MediaType(child.MediaType).IsImage() {
+			return index, fmt.Errorf("its index lists %s, which is not an image but %q", child.Digest, child.MediaType)
+		}
+	}
+	return index, nil
 }
 
 // platformOf reads the platform of an image out of its configuration.

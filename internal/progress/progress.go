@@ -147,7 +147,7 @@ func terminal(out io.Writer) error {
 func (p *Printer) draw(d progressui.Display) {
 	defer close(p.drawn)
 	defer func() {
-		for range p.ch { //nolint:revive // nobody may be left waiting
+		for range p.ch { // nobody may be left waiting
 		}
 	}()
 	defer func() {

@@ -44,7 +44,7 @@ func (p *Printer) forward(ch <-chan *client.SolveStatus, prefix string) {
 }
 
 func drain(ch <-chan *client.SolveStatus) {
-	for range ch { //nolint:revive // the sender must not be left waiting
+	for range ch { // the sender must not be left waiting
 	}
 }
 

@@ -250,6 +250,7 @@ func TestClassesOfPeers(t *testing.T) {
 		{name: "permission denied", setup: answers(codes.PermissionDenied), class: Denied, text: "access denied: says [1mwho"},
 		{name: "unauthenticated", setup: answers(codes.Unauthenticated), class: Denied, text: "access denied"},
 		{name: "unavailable", setup: answers(codes.Unavailable), class: Unavailable, text: "unavailable: says"},
+		{name: "deadline said by the daemon", setup: answers(codes.DeadlineExceeded), class: Silent, text: "BuildKit does not answer in time"},
 		{name: "internal error", setup: answers(codes.Internal), class: DaemonError, text: "(Internal): says"},
 		{name: "web server", setup: web(200), class: NotBuildKit, text: "a web server"},
 		{name: "404", setup: web(404), class: HTTPStatus, text: "HTTP 404 Not Found"},

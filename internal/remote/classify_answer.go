@@ -24,7 +24,7 @@ type evidence struct {
 // classifyAnswer reads what the peer did once the connection stood.
 func classifyAnswer(t Target, l *line, ev evidence) *cause {
 	c := &cause{err: ev.rpc, stage: stageInfo}
-	if ev.lost != nil {
+	if ev.lost != nil { // nearer to what happened than gRPC's summary
 		c.err = ev.lost
 	}
 	if l.tls != nil {
@@ -84,6 +84,7 @@ func inHTTP2(t Target, ev evidence, c *cause) {
 		byStatus(t, s, c)
 	case s.goAway:
 		c.class, c.text = Unavailable, "the daemon is going away"
+		c.tries = []string{"is it being stopped or restarted? look at its log"}
 		if s.goAwayText != "" {
 			c.text += " (" + s.goAwayText + ")"
 		}
@@ -117,6 +118,10 @@ func inGRPC(t Target, err error, c *cause) {
 			c.tries = []string{"does it want a client certificate? " +
 				remake(t, map[string]string{endpoint.OptCert: "CERT.pem", endpoint.OptKey: "KEY.pem"})}
 		}
+	case codes.DeadlineExceeded, codes.Canceled:
+		// The daemon, or a proxy, knows our deadline and may say so first.
+		c.class, c.bare, c.text = Silent, true, "BuildKit does not answer in time"
+		c.tries = []string{"is the daemon hanging? look at its log"}
 	case codes.Unavailable, codes.ResourceExhausted, codes.Aborted:
 		c.class, c.text = Unavailable, "unavailable"+said
 	default:

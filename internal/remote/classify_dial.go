@@ -96,7 +96,7 @@ func deniedBy(p string) (string, []string) {
 	st, err := os.Lstat(p)
 	if err == nil {
 		return "permission denied on the socket" + ownedBy(st),
-			append(groupHints(st), "or run as a user that may open it: ls -l "+quote(p))
+			append(groupHints(st), "let buildkitd give the socket to your group: buildkitd --group \"$(id -g)\" …", "ls -l "+quote(p))
 	}
 	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
 		if st, err := os.Lstat(dir); err == nil {

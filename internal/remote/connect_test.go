@@ -221,7 +221,7 @@ func TestCancel(t *testing.T) {
 		t.Cleanup(func() { cancel(nil) })
 		return ctx, func() { cancel(mine) }
 	}
-	check := func(t *testing.T, ctx context.Context, tg Target, cfg Config) { //nolint:revive // the context under test
+	check := func(t *testing.T, ctx context.Context, tg Target, cfg Config) {
 		t.Helper()
 		_, err := Connect(ctx, tg, cfg)
 		if !errors.Is(err, mine) {

@@ -23,6 +23,13 @@ func isHTTP2(b []byte) bool {
 	return len(b) >= 9 && b[0] == 0 && b[3] == settings && bytes.Equal(b[5:9], make([]byte, 4))
 }
 
+// mayBeHTTP2 is isHTTP2 for a beginning that may be incomplete.
+func mayBeHTTP2(b []byte) bool {
+	whole := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0} // an empty SETTINGS frame
+	copy(whole, b)
+	return isHTTP2(whole)
+}
+
 // spoken is what an HTTP/2 peer said, as far as it was kept.
 type spoken struct {
 	status      int // of the last answer; 0 without one

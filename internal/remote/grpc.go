@@ -42,6 +42,7 @@ func newClient(ctx context.Context, t Target, l *line, alive bool, answer time.D
 			Time: 10 * time.Second, Timeout: 20 * time.Second,
 		})))
 	}
+	l.app.guard = true
 	return client.New(ctx, anyTarget, opts...)
 }
 

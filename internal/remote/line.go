@@ -23,12 +23,16 @@ const (
 	goodbye = 200 * time.Millisecond
 )
 
+// errNotHTTP2 ends the reading from a peer that speaks something else.
+var errNotHTTP2 = errors.New("the peer does not speak HTTP/2")
+
 // recorder is a connection that remembers how it began and how it ended.
 type recorder struct {
 	net.Conn
 	proven atomic.Bool   // the beginning does not matter any more
 	closed atomic.Bool   // by us: later errors mean nothing
 	news   chan struct{} // closed at the first byte, or at the first error
+	guard  bool          // end a reading that begins with anything but HTTP/2
 
 	mu       sync.Mutex
 	heard    []byte
@@ -42,8 +46,13 @@ func record(c net.Conn) *recorder { return &recorder{Conn: c, news: make(chan st
 // Read implements net.Conn.
 func (r *recorder) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
-	if err != nil || !r.proven.Load() {
-		r.note(p[:n], err)
+	if err == nil && r.proven.Load() {
+		return n, nil
+	}
+	r.note(p[:n], err)
+	if err == nil && r.guard && !mayBeHTTP2(r.begun()) {
+		// gRPC would wait for the rest of a frame, which may never come.
+		err = errNotHTTP2
 	}
 	return n, err
 }

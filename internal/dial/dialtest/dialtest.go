@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -48,6 +49,14 @@ type Peer struct {
 // HalfCloser is what a connection of every scheme must be, apart from
 // net.Conn: the daemon is told that no more will come, and may still answer.
 type HalfCloser interface{ CloseWrite() error }
+
+func closeWrite(c net.Conn) error {
+	h, ok := c.(HalfCloser)
+	if !ok {
+		return fmt.Errorf("a %T cannot be closed half", c)
+	}
+	return h.CloseWrite()
+}
 
 type test struct {
 	name string
@@ -175,7 +184,8 @@ func testDeadlineWhile(t *testing.T, p Peer) {
 		t.Fatal("a stalled dial succeeded")
 	}
 	var ne net.Error
-	if !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &ne) && ne.Timeout()) {
+	timeout := errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) && ne.Timeout()
+	if !timeout {
 		t.Errorf("error = %v, want a timeout", err)
 	}
 }
@@ -194,7 +204,7 @@ func testSlowPeer(t *testing.T, p Peer) {
 	go func() {
 		_, err := c.Write(want)
 		if err == nil {
-			err = c.(HalfCloser).CloseWrite()
+			err = closeWrite(c)
 		}
 		sent <- err
 	}()
@@ -239,7 +249,7 @@ func testWeCloseFirst(t *testing.T, p Peer) {
 	if _, err := c.Write([]byte("everything")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.(HalfCloser).CloseWrite(); err != nil {
+	if err := closeWrite(c); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := io.ReadAll(c); err != nil || string(got) != "got everything" {
@@ -251,7 +261,7 @@ func testPeerClosesFirst(t *testing.T, p Peer) {
 	heard := make(chan string, 1)
 	e := p.Serve(t, func(c net.Conn) {
 		_, _ = c.Write([]byte("bye"))
-		_ = c.(HalfCloser).CloseWrite()
+		_ = closeWrite(c)
 		all, _ := io.ReadAll(c)
 		heard <- string(all)
 	})
@@ -293,7 +303,7 @@ func testTwoAtOnce(t *testing.T, p Peer) {
 // splicing, for which the runtime keeps pipes open that look like a leak.
 func echoBack(c net.Conn) {
 	_, _ = io.Copy(struct{ io.Writer }{c}, struct{ io.Reader }{c})
-	_ = c.(HalfCloser).CloseWrite()
+	_ = closeWrite(c)
 }
 
 // echo sends n bytes, half-closes, and compares the checksum of what returns.
@@ -303,7 +313,7 @@ func echo(c net.Conn, n int64, seed uint64) error {
 	go func() {
 		src := rand.NewChaCha8([32]byte{byte(seed)})
 		_, err := io.CopyN(io.MultiWriter(c, want), src, n)
-		sent <- errors.Join(err, c.(HalfCloser).CloseWrite())
+		sent <- errors.Join(err, closeWrite(c))
 	}()
 	back, err := io.Copy(got, c)
 	if err := errors.Join(err, <-sent); err != nil {
