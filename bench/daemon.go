@@ -115,7 +115,12 @@ func newBlackhole() (*blackhole, error) {
 		b.close()
 		return nil, err
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", name.(*syscall.SockaddrInet4).Port)
+	at, ok := name.(*syscall.SockaddrInet4)
+	if !ok {
+		b.close()
+		return nil, fmt.Errorf("a listener on 127.0.0.1 has the address %v", name)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", at.Port)
 	b.endpoint = "tcp://" + addr
 	for range 16 {
 		conn, err := net.DialTimeout("tcp", addr, 300*time.Millisecond)

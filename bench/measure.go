@@ -24,7 +24,8 @@ type sample struct {
 	first     time.Duration // until the terminal showed the text; 0 without a terminal
 }
 
-// measure runs the tool once. What it prints is read and dropped.
+// measure runs the tool once. What it prints is kept only
+// for the error.
 func measure(ctx context.Context, t tool, s scenario, env []string) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
@@ -35,7 +36,7 @@ func measure(ctx context.Context, t tool, s scenario, env []string) (sample, err
 	if s.terminal != "" {
 		one.first, one.wall, err = onTerminal(cmd, s.terminal)
 	} else {
-		one.wall, err = plain(cmd)
+		one.wall, err = plain(cmd, s.says)
 	}
 	if err != nil {
 		return one, err
@@ -49,14 +50,18 @@ func measure(ctx context.Context, t tool, s scenario, env []string) (sample, err
 	return one, nil
 }
 
-func plain(cmd *exec.Cmd) (time.Duration, error) {
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+func plain(cmd *exec.Cmd, says string) (time.Duration, error) {
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, stderr.Bytes())
+		return 0, fmt.Errorf("%w\n%s", err, out.Bytes())
 	}
-	return time.Since(start), nil
+	wall := time.Since(start)
+	if !bytes.Contains(out.Bytes(), []byte(says)) {
+		return 0, fmt.Errorf("no %q in:\n%s", says, out.Bytes())
+	}
+	return wall, nil
 }
 
 // onTerminal tells when the text appeared for the first time, and when the

@@ -26,7 +26,7 @@ func docker(t *testing.T, berth *lab.CLI, engine *lab.Dockerd, dir string, args 
 	cmd.Dir = dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + berth.Home, "DOCKER_CONFIG=" + berth.DockerConfig,
-		"DOCKER_HOST=" + engine.Host(), "BUILDX_CONFIG=" + berth.BuildxConfig,
+		"DOCKER_HOST=" + engine.Host(), "BUILDX_CONFIG=" + berth.BuildxConfig, "BUILDX_BUILDER=" + os.Getenv("BUILDX_BUILDER"),
 	}
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -60,6 +60,9 @@ func TestDockerPlugin(t *testing.T) {
 	has(t, "docker --host", ok("--host", engine.Host(), "buildx", "--builder", "p", "inspect"), bk.UnixAddr())
 	has(t, "docker -D", ok("-D", "buildx", "inspect", "p"), bk.UnixAddr())
 	has(t, "help", ok("buildx", "create", "--help"), "docker buildx create")
+	t.Setenv("BUILDX_BUILDER", "p") // docker build takes its own BuildKit otherwise
+	ok("build", "-t", "by-docker-build", "--load", ".")
+	has(t, "run", ok("run", "--rm", "--network", "none", "by-docker-build"), "Hello from")
 	out, errs, code := docker(t, berth, engine, dir, "buildx", "rm", "nosuch")
 	if code != 1 || !strings.Contains(errs, `no builder "nosuch" found`) {
 		t.Errorf("docker buildx rm nosuch: exit %d\n%s%s", code, out, errs)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
@@ -54,6 +55,9 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (string, error) {
 		return place(old, name, node, o)
 	})
 	if err != nil {
+		return "", err
+	}
+	if err := s.Store.Touch(ctx, name, time.Now()); err != nil {
 		return "", err
 	}
 	if o.Use {
