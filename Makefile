@@ -9,7 +9,8 @@ export BERTH_CACHE
 PREFIX      ?= /usr/local
 FUZZTIME    ?= 10s
 VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v1.0.0)
-LDFLAGS     := -s -w -X github.com/berthbuild/berth/internal/cli.version=$(VERSION)
+COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS     := -s -w -X github.com/berthbuild/berth/internal/cli.version=$(VERSION) -X github.com/berthbuild/berth/internal/cli.commit=$(COMMIT)
 GOTEST      := go run ./hack/gotest
 LINT        := $(BERTH_CACHE)/bin/golangci-lint
 

@@ -163,8 +163,8 @@ func (a *app) setContext(r *request.Request, o buildOptions) error {
 		r.Context.URL = o.context
 		return nil
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real // one folder, one name, whichever way it was reached
+	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = resolved // one folder, one name, whichever way it was reached
 	}
 	r.Context.Dir = dir
 	return nil

@@ -65,8 +65,9 @@ func (a *app) runLs(ctx context.Context, o lsOptions) error {
 	if format.IsTable() && a.io.OutTTY {
 		err = list.stream(ctx, a, s, o.timeout)
 	} else {
-		list.ask(ctx, s, o.timeout, func(int) error { return nil })
-		err = list.print(a, format)
+		if err = list.ask(ctx, s, o.timeout, func(int) error { return nil }); err == nil {
+			err = list.print(a, format)
+		}
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

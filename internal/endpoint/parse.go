@@ -139,7 +139,7 @@ func missingScheme(raw string) error {
 			if e, err := Parse(scheme + "://" + rest); err == nil {
 				corrected = []string{e.String()}
 			}
-			return refuse(raw, fmt.Errorf("// is missing after %s:", scheme), corrected...)
+			return refuse(raw, fmt.Errorf("the // after %q is missing", scheme+":"), corrected...)
 		}
 		if e, err := parseAuthority(raw); err == nil {
 			return refuse(raw, missing, e.String())

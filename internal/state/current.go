@@ -141,7 +141,7 @@ func (s *Store) NodeID(ctx context.Context) (string, error) {
 		return id, err
 	}
 	fresh := make([]byte, 8)
-	rand.Read(fresh) //nolint:errcheck // never fails since Go 1.24
+	rand.Read(fresh)
 	err = s.writing(ctx, func() error {
 		var err error
 		if id, err = s.readNodeID(); err != nil || id != "" { // another was quicker
