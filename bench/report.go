@@ -121,7 +121,11 @@ func ratios(w *bytes.Buffer, values map[string][]float64) {
 		}
 		fmt.Fprintf(w, "| berth / %s |", peer)
 		for i, v := range values["berth"] {
-			fmt.Fprintf(w, " **%.2f** |", v/values[peer][i])
+			ratio, digits := v/values[peer][i], 2
+			if ratio < 0.01 {
+				digits = 4
+			}
+			fmt.Fprintf(w, " **%.*f** |", digits, ratio)
 		}
 		fmt.Fprintln(w)
 	}
@@ -167,8 +171,9 @@ func machine() string {
 		}
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	release, _, _ := strings.Cut(strings.TrimSpace(string(kernel)), "-") // what follows names somebody's build
 	return fmt.Sprintf("%d cores%s%s, %s/%s, kernel %s, %s", runtime.NumCPU(), cpu, memory, runtime.GOOS, runtime.GOARCH,
-		cmp.Or(strings.TrimSpace(string(kernel)), "unknown"), runtime.Version())
+		cmp.Or(release, "unknown"), runtime.Version())
 }
 
 // fileLines are those of a file; none when it cannot be read.
