@@ -304,6 +304,22 @@ func TestBuildFailureShowsWhere(t *testing.T) {
 	hasNot(t, "stderr", r.Stderr, "Usage:")
 }
 
+// Strange .dockerignore files end in a build or in an error, never in a hang or
+// a crash.
+func TestStrangeDockerignore(t *testing.T) {
+	berth, _ := shared(t)
+	for name, text := range map[string]string{
+		"empty": "", "garbage": "\x00\xff\xfe[[[", "10 MB": strings.Repeat("a-pattern-that-matches-nothing\n", 10<<20/31), "everything": "**\n",
+	} {
+		dir := lab.Context(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n", ".dockerignore": text})
+		r := berth.Cmd("build", ".").Dir(dir).Run()
+		if r.Code != 0 && (r.Code != 1 || !strings.HasPrefix(lastLine(r.Stderr), "ERROR: failed to build")) {
+			t.Errorf("%s: %s", name, r)
+		}
+		hasNot(t, name, r.Stderr, "panic", "goroutine ")
+	}
+}
+
 func TestBuildRefusals(t *testing.T) {
 	berth, _ := shared(t)
 	dir := lab.HelloContext(t)

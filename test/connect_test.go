@@ -46,7 +46,7 @@ func TestRealFailures(t *testing.T) {
 			args = append(args, "--driver-opt", c.opts)
 		}
 		berth.OK(append(args, c.endpoint)...)
-		r := berth.OK("inspect", "--format", "json", c.name)
+		r := berth.OK("inspect", "--timeout", "1m", "--format", "json", c.name) // a busy machine shakes hands slowly
 		var v struct {
 			Nodes []struct{ Status, Err, ErrClass string }
 		}

@@ -6,15 +6,19 @@
 package atomicfile
 
 import (
+	"crypto/rand"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// tempPattern names the staging files; the leading dot hides them from a
-// careless glob, and the name says whose they are if a crash leaves one.
-const tempPattern = ".berth-*.tmp"
+// The staging files' names: the leading dot hides them from a careless glob,
+// and they say whose they are if a crash leaves one.
+const (
+	tempPrefix = ".berth-"
+	tempSuffix = ".tmp"
+)
 
 // File is a file under construction. Nothing exists under its final name
 // until Commit. The creator must call Commit or Abort; Abort after Commit
@@ -22,22 +26,28 @@ const tempPattern = ".berth-*.tmp"
 type File struct {
 	f    *os.File
 	path string
-	mode fs.FileMode
 	done bool
 }
 
-// Create begins a file that will be named path with the permissions mode.
+// Create begins a file that will be named path with the permissions mode, less
+// what the process's umask takes away.
 // The folder must exist. A path that exists and is not a regular file is
 // refused: renaming over a folder or a device is never what was meant.
 func Create(path string, mode fs.FileMode) (*File, error) {
 	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
 		return nil, &fs.PathError{Op: "write", Path: path, Err: notRegular(fi)}
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), tempPattern)
-	if err != nil {
-		return nil, err
+	for {
+		name := filepath.Join(filepath.Dir(path), tempPrefix+rand.Text()+tempSuffix)
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode) // less the user's umask
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return &File{f: f, path: path}, nil
 	}
-	return &File{f: f, path: path, mode: mode}, nil
 }
 
 func notRegular(fi fs.FileInfo) error {
@@ -60,7 +70,7 @@ func (w *File) Commit() error {
 		return fs.ErrClosed
 	}
 	w.done = true
-	err := errors.Join(w.f.Chmod(w.mode), w.f.Sync())
+	err := w.f.Sync()
 	if cerr := w.f.Close(); err == nil {
 		err = cerr
 	}

@@ -44,7 +44,8 @@ type Options struct {
 	// daemon's copy of a context by accident.
 	Machine string
 	// Started is told each node's build before it is sent; history finds the
-	// sources of a build by it. An error of it does not stop the build.
+	// sources of a build by it. It may be nil, and is called by several
+	// goroutines when several nodes build.
 	Started func(node, ref string)
 }
 
@@ -90,6 +91,9 @@ func Run(ctx context.Context, b *builder.Builder, req request.Request, o Options
 	}
 	if len(parts) > 1 {
 		if err := joinPushed(ctx, req, res, o); err != nil {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 			return nil, err
 		}
 	}

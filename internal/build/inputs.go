@@ -1,28 +1,20 @@
 package build
 
 import (
-	"context"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
+	"sync"
 
-	"github.com/berthbuild/berth/internal/buildflag"
 	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/request"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth/authprovider"
-	"github.com/moby/buildkit/session/secrets"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
-	"github.com/moby/buildkit/session/sshforward/sshprovider"
-	"github.com/moby/buildkit/util/staticfs"
 	"github.com/tonistiigi/fsutil"
-	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
 // inputs are what the daemons may ask this build for, and nothing else. They
@@ -31,13 +23,38 @@ type inputs struct {
 	mounts    map[string]fsutil.FS
 	session   []session.Attachable
 	sharedKey string
+
+	once   sync.Once
+	broken chan struct{} // closed when a file could not be sent; why is set
+	why    error
+}
+
+// fail notes the first file that could not be sent.
+func (in *inputs) fail(err error) {
+	in.once.Do(func() {
+		in.why = hint.Wrap(err, "build context", "make it readable, or leave it out with a line in .dockerignore")
+		close(in.broken)
+	})
+}
+
+// failure is what fail was told; nil when all is well.
+func (in *inputs) failure() error {
+	select {
+	case <-in.broken:
+		return in.why
+	default:
+		return nil
+	}
 }
 
 // openInputs checks that everything that the build will be asked for is there,
 // before any daemon is contacted.
 func openInputs(req request.Request, o Options) (*inputs, error) {
-	in := &inputs{mounts: map[string]fsutil.FS{}}
-	if err := in.openContext(req, o); err != nil {
+	in := &inputs{mounts: map[string]fsutil.FS{}, broken: make(chan struct{})}
+	if dir := cmp.Or(req.Context.Dir, req.Dockerfile.Dir); dir != "" {
+		in.sharedKey = sharedKey(o.Machine, dir)
+	}
+	if err := in.openContext(req); err != nil {
 		return nil, err
 	}
 	if err := in.openDockerfile(req); err != nil {
@@ -63,56 +80,25 @@ func openInputs(req request.Request, o Options) (*inputs, error) {
 	return in, nil
 }
 
-func (in *inputs) openContext(req request.Request, o Options) error {
+func (in *inputs) openContext(req request.Request) error {
 	dir := req.Context.Dir
 	if dir == "" {
 		return nil
 	}
-	mount, err := openDir(dir, "build context")
+	mount, err := openDir(dir, "build context", in.fail)
 	if err != nil {
 		return err
 	}
 	in.mounts[request.LocalContext] = mount
-	// The daemon keeps its copy of a folder under this key and compares only
-	// size and time, so the key must never be one that another folder, or
-	// another machine, could have.
-	sum := sha256.Sum256([]byte(o.Machine + "\x00" + dir))
-	in.sharedKey = hex.EncodeToString(sum[:])
 	return nil
 }
 
-func (in *inputs) openDockerfile(req request.Request) error {
-	d := req.Dockerfile
-	switch {
-	case d.Inline != nil:
-		files := staticfs.NewFS()
-		files.Add(req.DockerfileName(), &fstypes.Stat{Mode: 0o600}, d.Inline)
-		in.mounts[request.LocalDockerfile] = files
-		return nil
-	case d.Dir == "":
-		return nil // inside a remote context
-	}
-	mount, err := openDir(d.Dir, "folder of the Dockerfile")
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(d.Dir, req.DockerfileName())
-	fi, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) && d.Name == request.DefaultDockerfile {
-		// The frontend takes this spelling too.
-		fi, err = os.Stat(filepath.Join(d.Dir, strings.ToLower(d.Name)))
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return hint.Wrap(fmt.Errorf("no such file: %s%w", path, quiet{err}), "failed to read dockerfile",
-			"name another Dockerfile: berth build -f FILE …")
-	case err != nil:
-		return hint.Wrap(err, "failed to read dockerfile")
-	case fi.IsDir():
-		return hint.New(fmt.Sprintf("failed to read dockerfile: %s is a directory", path), "name the file in it: -f "+filepath.Join(path, "Dockerfile"))
-	}
-	in.mounts[request.LocalDockerfile] = mount
-	return nil
+// sharedKey names the folder that a build's files come from. The daemon keeps
+// its copy of a folder under this key and compares only size and time, so the
+// key must never be one that another folder, or another machine, could have.
+func sharedKey(machine, dir string) string {
+	sum := sha256.Sum256([]byte(machine + "\x00" + dir))
+	return hex.EncodeToString(sum[:])
 }
 
 // quiet keeps an error in the chain without its text.
@@ -121,7 +107,7 @@ type quiet struct{ error }
 func (quiet) Error() string   { return "" }
 func (q quiet) Unwrap() error { return q.error }
 
-func openDir(dir, what string) (fsutil.FS, error) {
+func openDir(dir, what string, failed func(error)) (fsutil.FS, error) {
 	fi, err := os.Stat(dir)
 	if err != nil {
 		return nil, hint.Wrap(err, what)
@@ -129,7 +115,11 @@ func openDir(dir, what string) (fsutil.FS, error) {
 	if !fi.IsDir() {
 		return nil, hint.New(fmt.Sprintf("%s: %s is not a directory", what, dir))
 	}
-	return fsutil.NewFS(dir)
+	files, err := fsutil.NewFS(dir)
+	if err != nil {
+		return nil, hint.Wrap(err, what)
+	}
+	return strictFS{FS: files, failed: failed}, nil
 }
 
 // apply puts the inputs into a solve.
@@ -137,72 +127,4 @@ func (in *inputs) apply(opt *client.SolveOpt) {
 	opt.LocalMounts = in.mounts
 	opt.SharedKey = in.sharedKey
 	opt.Session = append(opt.Session, in.session...)
-}
-
-// secretStore answers for the secrets that were granted on the command line.
-// Files are read when asked for, so that nothing secret is kept.
-type secretStore map[string]func() ([]byte, error)
-
-// GetSecret implements secrets.SecretStore.
-func (s secretStore) GetSecret(_ context.Context, id string) ([]byte, error) {
-	read, ok := s[id]
-	if !ok {
-		return nil, secrets.ErrNotFound
-	}
-	return read()
-}
-
-func openSecrets(list []buildflag.Secret, lookup func(string) (string, bool)) (secretStore, error) {
-	store := secretStore{}
-	for _, s := range list {
-		if s.Env == "" && s.File == "" {
-			// The short form "id=NAME": a variable if there is one, else a file.
-			if _, ok := lookup(s.ID); ok {
-				s.Env = s.ID
-			} else {
-				s.File = s.ID
-			}
-		}
-		if s.Env != "" {
-			value, _ := lookup(s.Env)
-			if len(value) > secretsprovider.MaxSecretSize {
-				return nil, tooBig(s.ID)
-			}
-			store[s.ID] = func() ([]byte, error) { return []byte(value), nil }
-			continue
-		}
-		fi, err := os.Stat(s.File)
-		switch {
-		case err != nil:
-			return nil, hint.Wrap(err, fmt.Sprintf("--secret id=%s", s.ID), fmt.Sprintf("name its file: --secret id=%s,src=FILE", s.ID))
-		case fi.IsDir():
-			return nil, hint.New(fmt.Sprintf("--secret id=%s: %s is a directory", s.ID, s.File))
-		case fi.Size() > secretsprovider.MaxSecretSize:
-			return nil, tooBig(s.ID)
-		}
-		store[s.ID] = func() ([]byte, error) { return os.ReadFile(s.File) }
-	}
-	return store, nil
-}
-
-func tooBig(id string) error {
-	return hint.New(fmt.Sprintf("--secret id=%s is larger than BuildKit allows (%d KiB)", id, secretsprovider.MaxSecretSize>>10))
-}
-
-func openSSH(list []buildflag.SSH, lookup func(string) (string, bool)) (session.Attachable, error) {
-	var configs []sshprovider.AgentConfig
-	for _, s := range list {
-		paths := s.Paths
-		if len(paths) == 0 {
-			agent, _ := lookup("SSH_AUTH_SOCK")
-			if agent == "" {
-				return nil, hint.New(fmt.Sprintf("--ssh %s: no ssh agent is running (SSH_AUTH_SOCK is not set)", s.ID),
-					"start one: eval $(ssh-agent) && ssh-add", fmt.Sprintf("or give a key: --ssh %s=FILE", s.ID))
-			}
-			paths = []string{agent}
-		}
-		configs = append(configs, sshprovider.AgentConfig{ID: s.ID, Paths: paths})
-	}
-	provider, err := sshprovider.NewSSHAgentProvider(configs)
-	return provider, hint.Wrap(err, "--ssh")
 }

@@ -5,15 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
-	"github.com/berthbuild/berth/internal/atomicfile"
 	"github.com/berthbuild/berth/internal/buildflag"
 	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/load"
-	"github.com/berthbuild/berth/internal/progress"
 	"github.com/moby/buildkit/client"
 )
 
@@ -22,6 +20,7 @@ import (
 // staged.
 type outputs struct {
 	sinks []sink
+	made  []string // folders that were not there before, each before the one that it is in
 }
 
 // sink is one place.
@@ -49,50 +48,75 @@ func (outs *outputs) open(ctx context.Context, ex *client.ExportEntry, wanted bu
 	dest := wanted.Dest
 	switch ex.Type {
 	case client.ExporterLocal:
-		return openFolder(ex, dest)
+		return outs.openFolder(ex, dest)
 	case client.ExporterOCI, client.ExporterDocker:
 		if !wanted.Bool("tar", true) {
-			return openFolder(ex, dest)
+			return outs.openFolder(ex, dest)
 		}
 		if ex.Type == client.ExporterDocker && dest == "" {
 			return outs.openLoad(ctx, ex, wanted.Attrs["context"], o)
 		}
-		return outs.openFile(ex, dest, o)
+		return outs.openStream(ex, dest, o)
 	case client.ExporterTar:
-		return outs.openFile(ex, dest, o)
+		return outs.openStream(ex, dest, o)
 	}
 	return nil // image: the daemon keeps or pushes it
 }
 
-func openFolder(ex *client.ExportEntry, dest string) error {
+func (outs *outputs) openFolder(ex *client.ExportEntry, dest string) error {
 	if fi, err := os.Stat(dest); err == nil && !fi.IsDir() {
-		return hint.New(fmt.Sprintf("output folder %s: is a file", dest), "choose another: --output type=local,dest=FOLDER")
+		return hint.New(fmt.Sprintf("output folder %s: is a file", dest), "choose another folder: dest=FOLDER")
 	}
-	if err := os.MkdirAll(dest, 0o755); err != nil {
+	if err := outs.makeFolder(dest); err != nil {
 		return hint.Wrap(err, "output folder")
 	}
+	if err := tryFolder(dest, nil); err != nil {
+		return hint.Wrap(withoutPath(err), "output folder "+dest)
+	}
+	outs.sinks = append(outs.sinks, folderSink(dest))
 	ex.OutputDir = dest
 	return nil
 }
 
-func (outs *outputs) openFile(ex *client.ExportEntry, dest string, o Options) error {
+func (outs *outputs) openStream(ex *client.ExportEntry, dest string, o Options) error {
 	if dest == buildflag.Stdout || dest == "" {
-		s := &streamSink{w: o.Stdout}
-		outs.sinks = append(outs.sinks, s)
-		ex.Output = s.open
+		outs.add(ex, &streamSink{
+			doing:  "writing the output to standard output",
+			target: func() (io.Writer, error) { return o.Stdout, nil },
+		})
 		return nil
 	}
-	if err := os.MkdirAll(filepath.Dir(dest), 0o755); err != nil {
+	if err := outs.makeFolder(filepath.Dir(dest)); err != nil {
 		return hint.Wrap(err, "output file")
 	}
-	f, err := atomicfile.Create(dest, 0o644)
+	if fi, err := os.Stat(dest); err == nil && !fi.IsDir() && !fi.Mode().IsRegular() {
+		outs.add(ex, newDeviceSink(dest))
+		return nil
+	}
+	s, err := newFileSink(dest)
 	if err != nil {
 		return hint.Wrap(err, "output file")
 	}
-	s := &fileSink{dest: dest, file: f}
+	outs.add(ex, s)
+	return nil
+}
+
+func (outs *outputs) add(ex *client.ExportEntry, s *streamSink) {
 	outs.sinks = append(outs.sinks, s)
 	ex.Output = s.open
-	return nil
+}
+
+// makeFolder makes a folder and those above it.
+func (outs *outputs) makeFolder(dir string) error {
+	var made []string
+	for d := dir; d != filepath.Dir(d); d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, d)
+	}
+	outs.made = append(made, outs.made...)
+	return os.MkdirAll(dir, 0o755)
 }
 
 func (outs *outputs) openLoad(ctx context.Context, ex *client.ExportEntry, dockerContext string, o Options) error {
@@ -107,135 +131,18 @@ func (outs *outputs) openLoad(ctx context.Context, ex *client.ExportEntry, docke
 	return nil
 }
 
-// finish ends every output, also when one before it fails.
+// finish ends every output, also when one before it fails. After a failure the
+// folders that were made for them go too, as long as nothing is in them.
 func (outs *outputs) finish(failed error) error {
 	var errs []error
 	for _, s := range outs.sinks {
 		errs = append(errs, s.finish(failed))
 	}
-	return errors.Join(errs...)
-}
-
-// fileSink stages a file and renames it when the build has succeeded.
-type fileSink struct {
-	dest string
-	file *atomicfile.File
-
-	mu     sync.Mutex
-	opened bool
-	err    error
-}
-
-// open is asked once by an honest daemon; a second stream would be appended to
-// the first, so it is refused.
-func (s *fileSink) open(map[string]string) (io.WriteCloser, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.opened {
-		return nil, errors.New("the daemon sent the output twice")
-	}
-	s.opened = true
-	return nopCloser{s}, nil
-}
-
-// Write keeps the first error, which the daemon would only echo.
-func (s *fileSink) Write(b []byte) (int, error) {
-	n, err := s.file.Write(b)
-	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.err == nil {
-			s.err = hint.Wrap(unwrapPath(err), "writing "+s.dest)
+	err := errors.Join(errs...)
+	if failed != nil || err != nil {
+		for _, dir := range outs.made {
+			_ = os.Remove(dir) // it says so when something is in it
 		}
-	}
-	return n, err
-}
-
-func (s *fileSink) finish(failed error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if failed != nil {
-		_ = s.file.Abort() // a hidden temporary file is all that could be left
-		return s.err
-	}
-	if !s.opened {
-		_ = s.file.Abort()
-		return fmt.Errorf("writing %s: the daemon sent nothing", s.dest)
-	}
-	return hint.Wrap(s.file.Commit(), "writing "+s.dest)
-}
-
-// unwrapPath drops the staging file's name, which means nothing to the user.
-func unwrapPath(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
-}
-
-// streamSink writes to standard output as the bytes come.
-type streamSink struct {
-	w   io.Writer
-	mu  sync.Mutex
-	err error
-}
-
-func (s *streamSink) open(map[string]string) (io.WriteCloser, error) { return nopCloser{s}, nil }
-
-func (s *streamSink) Write(b []byte) (int, error) {
-	n, err := s.w.Write(b)
-	if err != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if s.err == nil {
-			s.err = hint.Wrap(unwrapPath(err), "writing the output to standard output")
-		}
-	}
-	return n, err
-}
-
-func (s *streamSink) finish(error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
-}
-
-type nopCloser struct{ io.Writer }
-
-func (nopCloser) Close() error { return nil }
-
-// loadSink feeds a Docker engine.
-type loadSink struct {
-	engine Engine
-	loader *load.Loader
-
-	mu   sync.Mutex
-	step *progress.Step // from the engine's first word on
-}
-
-// show passes the engine's words on as a step of the build.
-func (s *loadSink) show(p *progress.Printer, st load.Status) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.step == nil {
-		s.step = p.Step("importing to docker")
-	}
-	if st.ID != "" && st.Total > 0 {
-		s.step.Progress("loading layer "+st.ID, st.Current, st.Total)
-	}
-}
-
-func (s *loadSink) finish(failed error) error {
-	defer s.engine.Close() //nolint:errcheck // an engine client holds nothing worth an error
-	err := s.loader.Finish(failed)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.step != nil {
-		s.step.Done(err)
-	}
-	if failed != nil && errors.Is(err, failed) {
-		return nil // it comes back as it went in
 	}
 	return err
 }

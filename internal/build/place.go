@@ -2,10 +2,10 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
@@ -19,11 +19,12 @@ import (
 
 // member is a node that is connected, or the reason why it is not.
 type member struct {
-	node    builder.Node
-	target  remote.Target
-	conn    *remote.Conn
-	offered []ocispecs.Platform
-	err     error
+	node     builder.Node
+	target   remote.Target
+	conn     *remote.Conn
+	offered  []ocispecs.Platform
+	err      error
+	answered bool // what stands above is known; set by place alone
 }
 
 // placement says which member builds which platforms. It owns the members'
@@ -70,8 +71,12 @@ func (p *placement) split(req request.Request) ([]part, error) {
 	return parts, nil
 }
 
-// place connects to the nodes that the request needs and shares its platforms
-// out among them. On error all connections are closed.
+// errNotNeeded ends the connecting to a node that is not needed after all.
+var errNotNeeded = errors.New("another node builds this")
+
+// place connects to the nodes that the request may need and shares its
+// platforms out among them, as soon as those have answered that matter. On
+// error all connections are closed.
 func place(ctx context.Context, b *builder.Builder, req request.Request, o Options) (*placement, error) {
 	if b.Err != nil {
 		return nil, b.Err
@@ -84,46 +89,77 @@ func place(ctx context.Context, b *builder.Builder, req request.Request, o Optio
 	for _, n := range needed(b.Nodes, req.Platforms) {
 		p.members = append(p.members, &member{node: n})
 	}
-	var wg sync.WaitGroup
-	askWorkers := len(p.members) > 1
-	for _, m := range p.members {
-		wg.Go(func() { m.connect(ctx, askWorkers, o) })
-	}
-	wg.Wait()
-	if err := p.choose(req.Platforms); err != nil {
-		p.close()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+	err := p.connect(ctx, req.Platforms, o)
+	for i, m := range p.members {
+		if _, ok := p.chosen[i]; m.conn != nil && (err != nil || !ok) {
+			_ = m.conn.Close() // nothing ran on it
+			m.conn = nil
 		}
+	}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
 		return nil, err
 	}
 	return p, nil
 }
 
+// connect dials all members at once, and chooses.
+func (p *placement) connect(ctx context.Context, want []ocispecs.Platform, o Options) (err error) {
+	ctx, enough := context.WithCancelCause(ctx)
+	defer enough(nil)
+	ask := len(p.members) > 1 && !allOwned(p.nodes(), want)
+	done := make(chan *member)
+	for _, m := range p.members {
+		go func() {
+			m.connect(ctx, ask, o)
+			done <- m
+		}()
+	}
+	decided := false
+	for range p.members {
+		m := <-done
+		m.answered = true
+		if decided {
+			continue
+		}
+		if p.chosen, err = p.choose(want); !errors.Is(err, errUndecided) {
+			decided = true
+			enough(errNotNeeded)
+		}
+	}
+	return err
+}
+
+func (p *placement) nodes() []builder.Node {
+	var all []builder.Node
+	for _, m := range p.members {
+		all = append(all, m.node)
+	}
+	return all
+}
+
 // needed leaves out the nodes that cannot be chosen: without a platform the
-// first one builds, and when the platforms that owners fixed cover all that is
-// wanted, the others need not be woken.
+// first one builds, and when owners fixed nodes for all that is wanted, the
+// others need not be woken.
 func needed(nodes []builder.Node, want []ocispecs.Platform) []builder.Node {
 	if len(want) == 0 || len(nodes) == 1 {
 		return nodes[:1]
 	}
-	var fixed []builder.Node
-	covered := map[int]bool{}
-	for _, n := range nodes {
-		use := false
-		for i, w := range want {
-			if !covered[i] && offers(n.Platforms, w) {
-				covered[i], use = true, true
-			}
-		}
-		if use {
-			fixed = append(fixed, n)
-		}
+	if !allOwned(nodes, want) {
+		return nodes
 	}
-	if len(covered) == len(want) {
-		return fixed
-	}
-	return nodes
+	return slices.DeleteFunc(slices.Clone(nodes), func(n builder.Node) bool {
+		return !slices.ContainsFunc(want, func(w ocispecs.Platform) bool { return offers(n.Platforms, w) })
+	})
+}
+
+// allOwned tells whether each platform has a node that its owner fixed for it.
+func allOwned(nodes []builder.Node, want []ocispecs.Platform) bool {
+	return !slices.ContainsFunc(want, func(w ocispecs.Platform) bool {
+		return !slices.ContainsFunc(nodes, func(n builder.Node) bool { return offers(n.Platforms, w) })
+	})
 }
 
 // connect dials the member and, when members have to be compared, asks what it
@@ -148,40 +184,48 @@ func (m *member) connect(ctx context.Context, askWorkers bool, o Options) {
 	m.offered = builder.Offered(m.node, builder.Status{Workers: workers})
 }
 
-// choose gives every platform to a member: one whose owner fixed it, else the
-// first that offers it, else the first that answers, which may be able to
-// cross-build it.
-func (p *placement) choose(want []ocispecs.Platform) error {
-	p.chosen = map[int][]ocispecs.Platform{}
+// errUndecided says that an answer is missing that matters.
+var errUndecided = errors.New("an answer is missing")
+
+// choose gives every platform to a member. The answers that came first do not
+// matter, only the order of the members does.
+func (p *placement) choose(want []ocispecs.Platform) (map[int][]ocispecs.Platform, error) {
+	chosen := map[int][]ocispecs.Platform{}
 	if len(p.members) == 1 {
-		p.chosen[0] = want
-		return p.members[0].err
+		chosen[0] = want
+		return chosen, p.members[0].err
 	}
 	for _, w := range want {
-		i := slices.IndexFunc(p.members, func(m *member) bool { return m.err == nil && offers(m.node.Platforms, w) })
-		if i < 0 {
-			i = slices.IndexFunc(p.members, func(m *member) bool { return m.err == nil && offers(m.offered, w) })
+		i, err := p.pick(w)
+		if err != nil {
+			return nil, err
 		}
-		if i < 0 {
-			// An unreachable node may be the one that offers it; building
-			// elsewhere would hide that, so its failure is the answer.
-			if err := p.firstError(); err != nil {
-				return err
-			}
-			i = 0
-		}
-		p.chosen[i] = append(p.chosen[i], w)
+		chosen[i] = append(chosen[i], w)
 	}
-	return nil
+	return chosen, nil
 }
 
-func (p *placement) firstError() error {
-	for _, m := range p.members {
-		if m.err != nil {
-			return m.err
+// pick finds the member that builds w: the first one whose owner fixed it for
+// that; without any such, the first that offers it; without that either, the
+// first, which may be able to cross-build. A node that cannot be reached may
+// be the one that was meant, so before w goes to a worse one it is an error.
+func (p *placement) pick(w ocispecs.Platform) (int, error) {
+	owned := allOwned(p.nodes(), []ocispecs.Platform{w})
+	var down error
+	for i, m := range p.members {
+		switch owner := offers(m.node.Platforms, w); {
+		case owned && !owner:
+		case !m.answered:
+			return 0, errUndecided
+		case m.err != nil && down == nil:
+			down = m.err
+		case m.err != nil:
+			down = fmt.Errorf("%w; %w", down, m.err)
+		case owner || offers(m.offered, w):
+			return i, nil
 		}
 	}
-	return nil
+	return 0, hint.Wrap(down, "no node for "+platforms.FormatAll(w))
 }
 
 func offers(list []ocispecs.Platform, w ocispecs.Platform) bool {
@@ -226,6 +270,9 @@ func (w *waitStep) show(now remote.Waiting) {
 }
 
 func (w *waitStep) done(err error) {
+	if errors.Is(err, errNotNeeded) {
+		err = nil
+	}
 	if w.step != nil {
 		w.step.Done(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/berthbuild/berth/internal/imageindex"
@@ -50,10 +51,8 @@ func (r *Result) ImageID() string {
 // where they are JSON, and the build's reference.
 func (r *Result) Metadata() map[string]any {
 	out := map[string]any{}
-	for _, p := range r.Parts {
-		for k, v := range p.Response {
-			out[k] = decoded(v)
-		}
+	for k, v := range r.response() {
+		out[k] = decoded(v)
 	}
 	if len(r.Parts) > 0 {
 		p := r.Parts[0]
@@ -64,6 +63,22 @@ func (r *Result) Metadata() map[string]any {
 		out[exptypes.ExporterImageDigestKey] = r.Index.Digest.String()
 		out[exptypes.ExporterImageDescriptorKey] = r.Index
 		out[exptypes.ExporterImageNameKey] = strings.Join(r.Names, ",")
+	}
+	return out
+}
+
+// response is what the exporters of all nodes agree on. Each node has its own
+// digest, and none of them is the build's.
+func (r *Result) response() map[string]string {
+	out := map[string]string{}
+	for i, p := range r.Parts {
+		if i == 0 {
+			maps.Copy(out, p.Response)
+		}
+		maps.DeleteFunc(out, func(k, v string) bool {
+			other, ok := p.Response[k]
+			return !ok || other != v
+		})
 	}
 	return out
 }

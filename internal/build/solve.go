@@ -2,8 +2,10 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"io"
+	"syscall"
 	"time"
 
 	"github.com/berthbuild/berth/internal/hint"
@@ -36,9 +38,12 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (Part, error) {
 	if o.Started != nil {
 		o.Started(p.node.Name, opt.Ref)
 	}
-	resp, err := runSolve(ctx, p, opt, o)
+	resp, err := runSolve(ctx, p, opt, in, o)
+	if err == nil {
+		err = in.failure() // what was built has an empty file in it
+	}
 	if err != nil {
-		err = explain(ctx, p, err)
+		err = explain(ctx, p, in, err)
 		if own := outs.finish(err); own != nil && ctx.Err() == nil {
 			err = own
 		}
@@ -53,8 +58,18 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (Part, error) {
 	}, nil
 }
 
-// runSolve ends soon after ctx does, whatever the daemon does.
-func runSolve(ctx context.Context, p part, opt client.SolveOpt, o Options) (*client.SolveResponse, error) {
+// runSolve ends soon after ctx does, or an input has failed, whatever the daemon
+// does. client.Solve closes the channel of the progress in every case.
+func runSolve(ctx context.Context, p part, opt client.SolveOpt, in *inputs, o Options) (*client.SolveResponse, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-in.broken:
+			cancel(in.why)
+		case <-ctx.Done():
+		}
+	}()
 	solved := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		select {
@@ -68,27 +83,37 @@ func runSolve(ctx context.Context, p part, opt client.SolveOpt, o Options) (*cli
 	return p.conn.Client().Solve(ctx, nil, opt, o.Progress.Source(p.prefix))
 }
 
-// explain finds the real cause of a failed solve: that it was cancelled, the
-// build's own failure, or a daemon that went away.
-func explain(ctx context.Context, p part, err error) error {
+// explain finds the real cause of a failed solve: that it was cancelled, an
+// input that could not be sent, the build's own failure, or a daemon that went
+// away.
+func explain(ctx context.Context, p part, in *inputs, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if !lost(err) {
+	if why := in.failure(); why != nil {
+		return why
+	}
+	wire := p.conn.Lost()
+	if lost(err, wire) {
+		return &Lost{Node: p.node.Name, Builder: p.node.Builder, Endpoint: p.node.Endpoint, Cause: err, wire: wire}
+	}
+	if p.prefix == "" {
 		return err
 	}
-	return &Lost{Node: p.node.Name, Builder: p.node.Builder, Endpoint: p.node.Endpoint, Cause: err}
+	return hint.Wrap(err, fmt.Sprintf("%s on node %s", p.prefix, p.node.Name)) // which of several
 }
 
 // lost tells a broken connection from a failed build. The codes alone mislead,
-// since a daemon passes on those of registries; but what comes from a daemon
-// carries its process id in the error's stack, and what the transport makes
-// never does.
-func lost(err error) bool {
-	for _, s := range stack.Traces(err) {
-		if s.Pid != 0 && int(s.Pid) != os.Getpid() {
-			return false
-		}
+// since a daemon passes on those of registries; but an error that a daemon
+// made carries the daemon's own stack, and what the transport makes never does.
+// wire is what ended the connection, where that was seen.
+func lost(err, wire error) bool {
+	var remote interface{ StackTrace() *stack.Stack }
+	if errors.As(err, &remote) {
+		return false
+	}
+	if wire != nil {
+		return true
 	}
 	switch grpcerrors.Code(err) {
 	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
@@ -100,17 +125,37 @@ func lost(err error) bool {
 // Lost is a connection that broke in the middle of a build.
 type Lost struct {
 	Builder, Node, Endpoint string
-	Cause                   error
+	Cause                   error // as the build saw it
+
+	wire error // as the connection saw it; may be nil
 }
 
 // Error names the node first, since the build itself may be fine.
 func (l *Lost) Error() string {
 	return fmt.Sprintf("connection to node %s of builder %s at %s was lost during the build: %s",
-		l.Node, l.Builder, l.Endpoint, transportText(l.Cause))
+		l.Node, l.Builder, l.Endpoint, l.text())
 }
 
 // Unwrap gives the transport's error.
 func (l *Lost) Unwrap() error { return l.Cause }
+
+// text is the cause without the layers of "failed to …" and without addresses,
+// which are said already.
+func (l *Lost) text() string {
+	var errno syscall.Errno
+	switch {
+	case errors.As(l.wire, &errno):
+		return errno.Error()
+	case errors.Is(l.wire, io.EOF):
+		return "the other side closed it"
+	case l.wire != nil:
+		return l.wire.Error()
+	}
+	if st, ok := grpcerrors.AsGRPCStatus(l.Cause); ok {
+		return st.Message()
+	}
+	return l.Cause.Error()
+}
 
 // Hints implements hint.Hinter.
 func (l *Lost) Hints() []string {
@@ -118,12 +163,4 @@ func (l *Lost) Hints() []string {
 		"see whether the daemon still answers: berth inspect " + l.Builder,
 		"its own log says whether it stopped or was killed (out of memory?); steps that had finished are in its cache",
 	}
-}
-
-// transportText is the innermost message, without the layers of "failed to …".
-func transportText(err error) string {
-	if st, ok := grpcerrors.AsGRPCStatus(err); ok {
-		return st.Message()
-	}
-	return err.Error()
 }

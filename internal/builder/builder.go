@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,16 +88,14 @@ func (n Node) Target() (remote.Target, error) {
 }
 
 // List gives all builders, sorted by name; a damaged one is listed with its
-// error.
+// error. When only the chosen one cannot be told, because a file that says so
+// is damaged, the builders come with the error.
 func (s *Service) List(ctx context.Context) ([]*Builder, error) {
 	groups, damaged, err := s.Store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	current, err := s.current(ctx)
-	if err != nil {
-		return nil, err
-	}
 	var all []*Builder
 	for _, g := range groups {
 		b := fromGroup(g)
@@ -104,9 +103,12 @@ func (s *Service) List(ctx context.Context) ([]*Builder, error) {
 		all = append(all, b)
 	}
 	for i := range damaged {
-		all = append(all, &Builder{Name: filepath.Base(damaged[i].Path), Err: damaged[i]})
+		all = append(all, &Builder{Name: filepath.Base(damaged[i].Path), Err: &damaged[i]})
 	}
-	return all, nil
+	slices.SortStableFunc(all, func(a, b *Builder) int {
+		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
+	})
+	return all, err
 }
 
 // Find gives the builder called name, or the chosen one when name is empty.

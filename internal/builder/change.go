@@ -2,13 +2,13 @@ package builder
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
-	"math/big"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,13 +47,12 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name, err := s.nameFor(ctx, o)
-	if err != nil {
-		return "", err
+	if o.Use { // what Use will need
+		if _, err := s.Key(); err != nil {
+			return "", err
+		}
 	}
-	err = s.Store.Change(ctx, name, func(old *state.Group) (*state.Group, error) {
-		return place(old, name, node, o)
-	})
+	name, err := s.put(ctx, node, o)
 	if err != nil {
 		return "", err
 	}
@@ -64,6 +63,29 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (string, error) {
 		return name, s.Use(ctx, name, UseOptions{})
 	}
 	return name, nil
+}
+
+// errTaken says that another process took a name that was free a moment ago.
+var errTaken = errors.New("the name is taken")
+
+// put stores the node under the name that is wanted, or under one that is made
+// up, for which another is tried as long as others are quicker.
+func (s *Service) put(ctx context.Context, node state.Node, o CreateOptions) (string, error) {
+	for {
+		name, err := s.nameFor(ctx, o)
+		if err != nil {
+			return "", err
+		}
+		err = s.Store.Change(ctx, name, func(old *state.Group) (*state.Group, error) {
+			if old != nil && o.Name == "" && !o.Append {
+				return nil, errTaken
+			}
+			return place(old, name, node, o)
+		})
+		if !errors.Is(err, errTaken) {
+			return name, err
+		}
+	}
 }
 
 func checkDriver(driver string) error {
@@ -148,35 +170,23 @@ func (s *Service) nameFor(ctx context.Context, o CreateOptions) (string, error) 
 	return s.freeName(ctx)
 }
 
-// freeName makes a name that no builder has.
+// freeName makes a name that no builder has. What cannot be read has it too.
 func (s *Service) freeName(ctx context.Context) (string, error) {
-	for {
-		n, err := rand.Int(rand.Reader, big.NewInt(int64(len(qualities)*len(vessels))))
-		if err != nil {
-			return "", err
-		}
-		i := int(n.Int64())
-		name := qualities[i%len(qualities)] + "_" + vessels[i/len(qualities)]
-		_, err = s.Store.Get(ctx, name)
-		if errors.Is(err, state.ErrNotFound) {
+	for suffix := ""; ; {
+		name := pick(qualities) + "_" + pick(vessels) + suffix
+		_, err := s.Store.Get(ctx, name)
+		var damaged *state.Damage
+		switch {
+		case errors.Is(err, state.ErrNotFound):
 			return name, nil
-		}
-		if err != nil {
+		case err != nil && !errors.As(err, &damaged):
 			return "", err
 		}
-		if name, err = suffixed(name); err != nil {
-			return "", err
-		}
-		if _, err = s.Store.Get(ctx, name); errors.Is(err, state.ErrNotFound) {
-			return name, nil
-		}
+		suffix = strconv.Itoa(rand.IntN(1_000_000)) // there are many; two words will not do
 	}
 }
 
-func suffixed(name string) (string, error) {
-	n, err := rand.Int(rand.Reader, big.NewInt(1_000_000))
-	return fmt.Sprintf("%s%d", name, n), err
-}
+func pick(words []string) string { return words[rand.IntN(len(words))] }
 
 // place puts the node into the group as create's flags say.
 func place(old *state.Group, name string, node state.Node, o CreateOptions) (*state.Group, error) {
@@ -201,28 +211,50 @@ func place(old *state.Group, name string, node state.Node, o CreateOptions) (*st
 	}
 	g := *old
 	g.Nodes = slices.Clone(old.Nodes)
-	at := slices.IndexFunc(g.Nodes, func(n state.Node) bool { return n.Name == node.Name })
 	if node.Name == "" {
 		node.Name = nextNodeName(name, g.Nodes)
 	}
+	at := slices.IndexFunc(g.Nodes, func(n state.Node) bool { return n.Name == node.Name })
+	switch {
+	case at < 0 && !o.Append && len(g.Nodes) > 0:
+		return nil, hint.New(fmt.Sprintf("node %s not found in builder %s, did you mean to append?", node.Name, name),
+			fmt.Sprintf("add it: berth create --append --name %s --node %s ENDPOINT", name, node.Name),
+			"list the nodes: berth inspect "+name)
+	case at < 0:
+		g.Nodes = append(g.Nodes, node)
+		at = len(g.Nodes) - 1
+	default:
+		g.Nodes[at] = changed(g.Nodes[at], node)
+	}
+	return &g, checkAmong(g, at)
+}
+
+// checkAmong refuses the node at index at where it does not fit the others, or
+// where an old option of its does not fit what was said now.
+func checkAmong(g state.Group, at int) error {
+	node := g.Nodes[at]
 	for i, n := range g.Nodes {
 		if i != at && n.Endpoint == node.Endpoint && maps.Equal(n.DriverOpts, node.DriverOpts) {
-			return nil, hint.New(fmt.Sprintf("node %s of builder %s already is at %s", n.Name, name, n.Endpoint),
+			return hint.New(fmt.Sprintf("node %s of builder %s already is at %s", n.Name, g.Name, n.Endpoint),
 				fmt.Sprintf("change that node with: --node %s", n.Name))
 		}
 	}
-	if at >= 0 {
-		g.Nodes[at] = changed(g.Nodes[at], node)
-	} else {
-		g.Nodes = append(g.Nodes, node)
+	e, err := endpoint.Parse(node.Endpoint)
+	if err != nil {
+		return err
 	}
-	return &g, nil
+	_, err = endpoint.ParseOptions(e, node.DriverOpts)
+	return hint.Wrap(err, fmt.Sprintf("node %s of builder %s", node.Name, g.Name),
+		"the options that it has stay; say them anew with --driver-opt, or let the node leave and append it again")
 }
 
 // changed is a stored node with what the user said about it; what was not
 // said, and fields that only others know, stay.
 func changed(old, said state.Node) state.Node {
-	old.Endpoint, old.DriverOpts = said.Endpoint, said.DriverOpts
+	old.Endpoint = said.Endpoint
+	if said.DriverOpts != nil {
+		old.DriverOpts = said.DriverOpts
+	}
 	if len(said.Platforms) > 0 {
 		old.Platforms = said.Platforms
 	}

@@ -57,9 +57,9 @@ func (a *app) runLs(ctx context.Context, o lsOptions) error {
 		return hint.New(fmt.Sprintf("--timeout %s leaves no time to ask", o.timeout), "give a time such as 3s")
 	}
 	s := a.service()
-	all, err := s.List(ctx)
-	if err != nil {
-		return err
+	all, unknown := s.List(ctx) // unknown: which one is chosen; the others list all the same
+	if all == nil && unknown != nil {
+		return unknown
 	}
 	list := newListing(all, o.noTrunc)
 	if format.IsTable() && a.io.OutTTY {
@@ -78,7 +78,7 @@ func (a *app) runLs(ctx context.Context, o lsOptions) error {
 	if format.IsTable() {
 		list.explain(a)
 	}
-	return nil
+	return unknown
 }
 
 // listing is the builders and what their nodes have answered so far.

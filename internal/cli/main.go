@@ -20,7 +20,7 @@ import (
 	"github.com/docker/cli/cli-plugins/socket"
 )
 
-// Exit codes. Scripts rely on them (docs/reference/exit-codes in the README).
+// Exit codes. Scripts rely on them; the README says them.
 const (
 	exitOK       = 0
 	exitFailed   = 1

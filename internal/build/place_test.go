@@ -1,0 +1,239 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/buildkittest"
+	"github.com/berthbuild/berth/internal/dial/dialtest"
+	"github.com/berthbuild/berth/internal/remote"
+	"github.com/containerd/platforms"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func TestNeeded(t *testing.T) {
+	free0, free1 := node("free0", "x"), node("free1", "x")
+	amd, arm, arm2 := node("amd", "x", "linux/amd64"), node("arm", "x", "linux/arm64"), node("arm2", "x", "linux/arm64", "linux/arm/v7")
+	for _, c := range []struct {
+		nodes []builder.Node
+		want  []string
+		asked []string
+	}{
+		{[]builder.Node{free0, free1}, nil, []string{"free0"}},
+		{[]builder.Node{amd, arm}, nil, []string{"amd"}},
+		{[]builder.Node{free0}, []string{"linux/arm64"}, []string{"free0"}},
+		{[]builder.Node{free0, free1}, []string{"linux/arm64"}, []string{"free0", "free1"}},
+		{[]builder.Node{free0, amd, arm}, []string{"linux/arm64"}, []string{"arm"}},
+		{[]builder.Node{free0, amd, arm}, []string{"linux/arm64", "linux/amd64"}, []string{"amd", "arm"}},
+		{[]builder.Node{amd, arm, arm2}, []string{"linux/arm64"}, []string{"arm", "arm2"}}, // one may be down
+		{[]builder.Node{amd, arm}, []string{"linux/arm64", "linux/s390x"}, []string{"amd", "arm"}},
+	} {
+		before := len(c.nodes)
+		var got []string
+		for _, n := range needed(c.nodes, plats(c.want...)) {
+			got = append(got, n.Name)
+		}
+		equal(t, fmt.Sprint(c.want), got, c.asked)
+		if len(c.nodes) != before || slices.ContainsFunc(c.nodes, func(n builder.Node) bool { return n.Name == "" }) {
+			t.Error("the builder's nodes were changed")
+		}
+	}
+}
+
+// short is what was chosen: "0:linux/amd64,linux/386 1:linux/arm64".
+func short(chosen map[int][]ocispecs.Platform) string {
+	var all []string
+	for i := range 9 {
+		if list, ok := chosen[i]; ok {
+			all = append(all, fmt.Sprintf("%d:%s", i, strings.Join(formatAll(list), ",")))
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestChoose(t *testing.T) {
+	up := func(offered ...string) *member { return &member{answered: true, offered: plats(offered...)} }
+	fixed := func(m *member, list ...string) *member {
+		m.node.Platforms = plats(list...)
+		return m
+	}
+	down := func(name string) *member { return &member{answered: true, err: errors.New(name + " is down")} }
+	pending := func() *member { return &member{} }
+	for _, c := range []struct {
+		name    string
+		members []*member
+		want    string // platforms
+		chosen  string
+		err     string
+	}{
+		{"one node takes all", []*member{up()}, "linux/arm64 linux/amd64", "0:linux/arm64,linux/amd64", ""},
+		{"one node, no platform", []*member{up()}, "", "0:", ""},
+		{"one node, down", []*member{down("a")}, "", "", "a is down"},
+		{"the first that offers", []*member{up("linux/amd64"), up("linux/amd64", "linux/arm64")}, "linux/amd64 linux/arm64", "0:linux/amd64 1:linux/arm64", ""},
+		{"the owner's word before what is offered", []*member{up("linux/amd64", "linux/arm64"), fixed(up("linux/arm64"), "linux/arm64")}, "linux/arm64 linux/amd64", "0:linux/amd64 1:linux/arm64", ""},
+		{"variants are told apart", []*member{up("linux/arm/v6"), up("linux/arm/v7")}, "linux/arm/v7", "1:linux/arm/v7", ""},
+		{"arm64 is arm64/v8", []*member{up("linux/amd64"), up("linux/arm64/v8")}, "linux/arm64", "1:linux/arm64", ""},
+		{"nobody offers it: cross-build on the first", []*member{up("linux/amd64"), up("linux/arm64")}, "linux/s390x", "0:linux/s390x", ""},
+		{"one is down and not needed", []*member{up("linux/amd64"), down("b")}, "linux/amd64", "0:linux/amd64", ""},
+		{"the first is down, the second does", []*member{down("a"), up("linux/amd64")}, "linux/amd64", "1:linux/amd64", ""},
+		{"the one that is down may be meant", []*member{up("linux/amd64"), down("b")}, "linux/arm64", "", "no node for linux/arm64: b is down"},
+		{"the owner's node is down", []*member{up("linux/amd64", "linux/arm64"), fixed(down("b"), "linux/arm64")}, "linux/amd64 linux/arm64", "", "no node for linux/arm64: b is down"},
+		{"one of two owner's nodes is down", []*member{fixed(down("a"), "linux/arm64"), fixed(up(), "linux/arm64")}, "linux/arm64", "1:linux/arm64", ""},
+		{"all are down", []*member{down("a"), down("b"), down("c")}, "linux/amd64", "", "no node for linux/amd64: a is down; b is down; c is down"},
+		{"a later one need not be waited for", []*member{up("linux/amd64"), pending()}, "linux/amd64", "0:linux/amd64", ""},
+		{"an earlier one must be", []*member{pending(), up("linux/amd64")}, "linux/amd64", "", "an answer is missing"},
+		{"one that might offer it must be", []*member{up("linux/amd64"), pending()}, "linux/arm64", "", "an answer is missing"},
+		{"nobody waits for others than the owner's", []*member{pending(), fixed(up(), "linux/arm64")}, "linux/arm64", "1:linux/arm64", ""},
+		{"the owner's are down: no need to wait", []*member{fixed(down("a"), "linux/arm64"), pending()}, "linux/arm64", "", "no node for linux/arm64: a is down"},
+	} {
+		p := &placement{members: c.members}
+		chosen, err := p.choose(plats(strings.Fields(c.want)...))
+		switch {
+		case c.err == "" && (err != nil || short(chosen) != c.chosen):
+			t.Errorf("%s: %q, %v; want %q", c.name, short(chosen), err, c.chosen)
+		case c.err != "" && (err == nil || err.Error() != c.err):
+			t.Errorf("%s: %v, want %q", c.name, err, c.err)
+		}
+	}
+}
+
+func TestOffers(t *testing.T) {
+	for _, c := range []struct {
+		list, want string
+		ok         bool
+	}{
+		{"linux/amd64", "linux/amd64", true},
+		{"linux/amd64", "linux/amd64/v2", false},
+		{"linux/amd64/v2", "linux/amd64", false},
+		{"linux/arm/v7", "linux/arm", true},
+		{"linux/arm64", "linux/arm/v7", false},
+		{"windows/amd64", "linux/amd64", false},
+	} {
+		list := []ocispecs.Platform{platforms.MustParse(c.list)} // as stored, not normalised
+		if got := offers(list, plats(c.want)[0]); got != c.ok {
+			t.Errorf("%s offers %s: %v", c.list, c.want, got)
+		}
+	}
+}
+
+// run places a build and gives the nodes that got it.
+func run(t *testing.T, o Options, want []string, nodes ...builder.Node) ([]string, error) {
+	t.Helper()
+	r := req(t)
+	r.Platforms = plats(want...)
+	res, err := Run(t.Context(), builderOf(nodes...), r, o)
+	if err != nil {
+		return nil, err
+	}
+	var got []string
+	for _, p := range res.Parts {
+		got = append(got, p.Node+" "+strings.Join(formatAll(p.Platforms), ","))
+	}
+	return got, nil
+}
+
+// A node that is not needed neither fails the build nor holds it up, and is
+// left alone as soon as that is known.
+func TestNodeNotNeeded(t *testing.T) {
+	dialtest.NoLeaks(t)
+	amd := daemon(t, nil, "linux/amd64")
+	arm := daemon(t, nil, "linux/arm64")
+	hangs := buildkittest.Raw(t, buildkittest.Silence)
+	dead := "tcp://" + buildkittest.FreeAddr(t)
+	o := options(t)
+	o.Budget = time.Hour // whoever waits for a dead node waits longer than the test may
+	for _, c := range []struct {
+		name  string
+		want  []string
+		nodes []builder.Node
+		got   []string
+	}{
+		{"after the one that does", []string{"linux/amd64"}, []builder.Node{node("a", amd.Endpoint()), node("dead", dead), node("hangs", hangs)}, []string{"a linux/amd64"}},
+		{"no platform", nil, []builder.Node{node("a", amd.Endpoint()), node("dead", dead)}, []string{"a "}},
+		{"before, with an owner's word", []string{"linux/arm64"}, []builder.Node{node("dead", dead), node("b", arm.Endpoint(), "linux/arm64")}, []string{"b linux/arm64"}},
+		{"two of three", []string{"linux/amd64", "linux/arm64"}, []builder.Node{node("a", amd.Endpoint()), node("b", arm.Endpoint()), node("hangs", hangs)}, []string{"a linux/amd64", "b linux/arm64"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := run(t, o, c.want, c.nodes...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			equal(t, "parts", got, c.got)
+		})
+	}
+	if got, err := run(t, o, []string{"linux/amd64"}, builder.Node{Builder: "b", Name: "odd", Driver: "docker"}, node("a", amd.Endpoint())); err != nil || len(got) != 1 {
+		t.Errorf("a node that this version cannot dial: %v, %v", got, err)
+	}
+}
+
+// A node that is needed names itself.
+func TestNodeNeeded(t *testing.T) {
+	dialtest.NoLeaks(t)
+	amd := daemon(t, nil, "linux/amd64")
+	dead := "tcp://" + buildkittest.FreeAddr(t)
+	o := options(t)
+	o.Budget = 50 * time.Millisecond
+	for name, nodes := range map[string][]builder.Node{
+		"the owner's word":         {node("a", amd.Endpoint()), node("dead", dead, "linux/arm64")},
+		"the only one that may be": {node("a", amd.Endpoint()), node("dead", dead)},
+	} {
+		_, err := run(t, o, []string{"linux/amd64", "linux/arm64"}, nodes...)
+		var f *remote.Failure
+		if !errors.As(err, &f) || !strings.Contains(err.Error(), "node dead of builder b at "+dead) || !strings.Contains(err.Error(), "linux/arm64") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if len(amd.Requests()) > 0 {
+		t.Error("half of it was built")
+	}
+}
+
+// An unreachable node that comes up in time is used.
+func TestNodeComesUp(t *testing.T) {
+	amd := daemon(t, nil, "linux/amd64")
+	addr := buildkittest.FreeAddr(t)
+	var late sync.Once
+	o := optionsShowing(t, writer(func(b []byte) (int, error) {
+		if strings.Contains(string(b), "connecting to b") { // it is said that it is waited for
+			late.Do(func() {
+				buildkittest.New(t, buildkittest.Options{Address: addr, Workers: []buildkittest.Worker{{ID: "w", Platforms: []string{"linux/arm64"}}}})
+			})
+		}
+		return len(b), nil
+	}))
+	got, err := run(t, o, []string{"linux/amd64", "linux/arm64"}, node("a", amd.Endpoint()), node("b", "tcp://"+addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "parts", got, []string{"a linux/amd64", "b linux/arm64"})
+}
+
+// When one node's part fails, the others are cancelled, and the failure says
+// whose it was.
+func TestOnePartFails(t *testing.T) {
+	dialtest.NoLeaks(t)
+	cancelled := make(chan struct{})
+	started := make(chan struct{})
+	slow := daemon(t, func(ctx context.Context, _ *buildkittest.Build) (map[string]string, error) {
+		close(started)
+		<-ctx.Done()
+		close(cancelled)
+		return nil, ctx.Err()
+	})
+	bad := daemon(t, func(ctx context.Context, _ *buildkittest.Build) (map[string]string, error) {
+		<-started
+		return nil, theirs(ctx, errors.New("no such file"))
+	})
+	_, err := run(t, options(t), []string{"linux/amd64", "linux/arm64"}, node("a", slow.Endpoint(), "linux/amd64"), node("b", bad.Endpoint(), "linux/arm64"))
+	if err == nil || err.Error() != "linux/arm64 on node b: failed to solve: no such file" {
+		t.Errorf("%v", err)
+	}
+	<-cancelled
+}
