@@ -75,7 +75,7 @@ func findDockerfile(req request.Request) (string, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return "", hint.Wrap(fmt.Errorf("no such file: %s%w", path, quiet{err}), "failed to read dockerfile",
+		return "", hint.Wrap(fmt.Errorf("no such file: %s%w", path, hint.Quietly(err)), "failed to read dockerfile",
 			"name another Dockerfile: berth build -f FILE …")
 	case err != nil:
 		return "", hint.Wrap(err, "failed to read dockerfile")

@@ -101,12 +101,6 @@ func sharedKey(machine, dir string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// quiet keeps an error in the chain without its text.
-type quiet struct{ error }
-
-func (quiet) Error() string   { return "" }
-func (q quiet) Unwrap() error { return q.error }
-
 func openDir(dir, what string, failed func(error)) (fsutil.FS, error) {
 	fi, err := os.Stat(dir)
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/hint"
@@ -247,26 +246,16 @@ type waitStep struct {
 	printer *progress.Printer
 	node    string
 	step    *progress.Step
-	last    string
-	shown   time.Duration // the time left when last was shown
+	pace    remote.Pace
 }
-
-// waitEvery is how often an unchanged cause is said again.
-const waitEvery = 5 * time.Second
 
 func (w *waitStep) show(now remote.Waiting) {
 	if w.step == nil {
 		w.step = w.printer.Step("[internal] connecting to " + w.node)
 	}
-	cause := ""
-	if now.Cause != nil {
-		cause = now.Cause.Error()
+	if w.pace.Due(now) {
+		w.step.Log(now.String())
 	}
-	if cause == w.last && w.shown-now.Left < waitEvery {
-		return
-	}
-	w.last, w.shown = cause, now.Left
-	w.step.Log(now.String())
 }
 
 func (w *waitStep) done(err error) {

@@ -148,17 +148,10 @@ func (s *Service) current(ctx context.Context) (string, error) {
 // other errors alone.
 func notFound(name string, err error) error {
 	if errors.Is(err, state.ErrNotFound) {
-		return hint.Wrap(fmt.Errorf("no builder %q found%w", name, quiet{err}), "", "list the builders: berth ls")
+		return hint.Wrap(fmt.Errorf("no builder %q found%w", name, hint.Quietly(err)), "", "list the builders: berth ls")
 	}
 	return err
 }
-
-// quiet keeps an error in the chain without its text, which would only say
-// again what the sentence around it says.
-type quiet struct{ error }
-
-func (quiet) Error() string   { return "" }
-func (q quiet) Unwrap() error { return q.error }
 
 func fromGroup(g state.Group) *Builder {
 	b := &Builder{Name: g.Name, Driver: g.Driver, Dynamic: g.Dynamic, LastActivity: g.LastActivity}

@@ -126,22 +126,13 @@ func (a *app) builderName(args []string) string {
 // waiting shows on stderr why a command has not gone on yet: one line that is
 // rewritten on a terminal, a line for each new cause elsewhere.
 type waiting struct {
-	a    *app
-	mu   sync.Mutex
-	last map[string]shown // by node
-	open bool             // a line on the terminal wants clearing
+	a     *app
+	mu    sync.Mutex
+	paces map[string]*remote.Pace // by node
+	open  bool                    // a line on the terminal wants clearing
 }
 
-type shown struct {
-	cause string
-	left  time.Duration
-}
-
-// repeatAfter is how often an unchanged cause is said again where lines cannot
-// be rewritten.
-const repeatAfter = 5 * time.Second
-
-func (a *app) newWaiting() *waiting { return &waiting{a: a, last: map[string]shown{}} }
+func (a *app) newWaiting() *waiting { return &waiting{a: a, paces: map[string]*remote.Pace{}} }
 
 func (w *waiting) show(now remote.Waiting) {
 	w.mu.Lock()
@@ -151,16 +142,14 @@ func (w *waiting) show(now remote.Waiting) {
 		w.open = true
 		return
 	}
-	cause := ""
-	if now.Cause != nil {
-		cause = now.Cause.Error()
+	pace := w.paces[now.Target.Node]
+	if pace == nil {
+		pace = &remote.Pace{}
+		w.paces[now.Target.Node] = pace
 	}
-	was, seen := w.last[now.Target.Node]
-	if seen && was.cause == cause && was.left-now.Left < repeatAfter {
-		return
+	if pace.Due(now) {
+		fmt.Fprintln(w.a.io.Err, now)
 	}
-	w.last[now.Target.Node] = shown{cause, now.Left}
-	fmt.Fprintln(w.a.io.Err, now)
 }
 
 // close leaves the terminal clean.

@@ -79,3 +79,12 @@ func collect(err error, all *[]string) {
 		}
 	}
 }
+
+// Quietly keeps an error in a chain without its text, where the sentence around
+// it has said all of it: fmt.Errorf("no builder %q found%w", name, Quietly(err)).
+func Quietly(err error) error { return quiet{err} }
+
+type quiet struct{ error }
+
+func (quiet) Error() string   { return "" }
+func (q quiet) Unwrap() error { return q.error }

@@ -36,3 +36,10 @@ func TestOfCollectsOutermostFirstOnce(t *testing.T) {
 		t.Errorf("Of an error without hints = %q", got)
 	}
 }
+
+func TestQuietly(t *testing.T) {
+	err := fmt.Errorf("nothing more came%w", Quietly(io.ErrUnexpectedEOF))
+	if err.Error() != "nothing more came" || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("%q, chain kept: %v", err, errors.Is(err, io.ErrUnexpectedEOF))
+	}
+}

@@ -92,3 +92,28 @@ func (r *reporter) failed(c *cause) {
 	default:
 	}
 }
+
+// repeatAfter is how often Pace lets an unchanged cause be said again.
+const repeatAfter = 5 * time.Second
+
+// Pace thins out what OnWait is told, for a place where lines cannot be
+// rewritten: a new cause at once, the same one now and then. The zero value is
+// ready; it is for one node, and not for several goroutines.
+type Pace struct {
+	cause string
+	left  time.Duration
+	said  bool
+}
+
+// Due tells whether w should be said.
+func (p *Pace) Due(w Waiting) bool {
+	cause := ""
+	if w.Cause != nil {
+		cause = w.Cause.Error()
+	}
+	if p.said && cause == p.cause && p.left-w.Left < repeatAfter {
+		return false
+	}
+	p.cause, p.left, p.said = cause, w.Left, true
+	return true
+}
