@@ -15,7 +15,7 @@ GOTEST      := go run ./hack/gotest
 LINT        := $(BERTH_CACHE)/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build hello quickstart quickstart-clean test unit e2e check bench fuzz deps tools install uninstall clean
+.PHONY: help build hello quickstart quickstart-clean test unit e2e test-kube check bench fuzz deps tools install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,14 +42,19 @@ e2e: deps ## the tests with real daemons (as root)
 	@hack/tools.sh buildkitd buildctl
 	@$(GOTEST) -race -tags e2e -count=1 -p 1 -timeout 40m ./test/... ./hack/...
 
+test-kube: deps ## the tests with a real one-node Kubernetes (as root; the first time builds it, about ten minutes)
+	@hack/tools.sh buildkitd buildctl
+	@hack/kube/build.sh
+	@$(GOTEST) -race -tags e2e,e2ekube -count=1 -timeout 30m -run '^TestKube' ./test
+
 check: ## format, vet for three systems, lint, and the import rules
 	@echo "gofmt"; files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted: $$files"; exit 1; fi
 	@for os in linux darwin windows; do echo "go vet for $$os"; GOOS=$$os go vet ./...; done
-	@echo "go vet -tags e2e"; go vet -tags e2e ./...
+	@echo "go vet -tags e2e,e2ekube"; go vet -tags e2e ./... && go vet -tags e2e,e2ekube ./test/...
 	@echo "go vet in bench"; cd bench && go vet ./...
-	@for f in hack/*.sh examples/*/*.sh .ci/run; do bash -n "$$f"; done
+	@for f in hack/*.sh hack/*/*.sh examples/*/*.sh .ci/run; do bash -n "$$f"; done
 	@hack/tools.sh golangci-lint
-	@echo "golangci-lint"; $(LINT) run --allow-parallel-runners --build-tags e2e ./...; cd bench && $(LINT) run --allow-parallel-runners ./...
+	@echo "golangci-lint"; $(LINT) run --allow-parallel-runners --build-tags e2e,e2ekube ./...; cd bench && $(LINT) run --allow-parallel-runners ./...
 
 bench: build hello deps ## measure berth beside buildx and buildctl (as root); writes docs/benchmarks.md
 	@hack/tools.sh buildkitd buildctl buildx

@@ -12,6 +12,8 @@ all=(
   dockerd:docker.io docker:docker-cli containerd:containerd runc:runc
   docker-registry:docker-registry busybox:busybox-static openssl:openssl
   git:git iptables:iptables make:make gcc:gcc ld:binutils
+  sshd:openssh-server ssh-keygen:openssh-client
+  podman:podman
 )
 
 wanted() { # PROGRAM ARGS…: was it asked for?

@@ -25,10 +25,24 @@ type Dockerd struct {
 // Docker starts an engine and ends it, and its containers, with the test.
 func Docker(t testing.TB) *Dockerd {
 	t.Helper()
+	return startDocker(t, "--bridge=none")
+}
+
+// DockerWithNetwork starts an engine that has its default network, which its
+// own BuildKit wants for every RUN. It lives in a network namespace of its own:
+// nothing of it is seen in this one, and it reaches nothing here.
+func DockerWithNetwork(t testing.TB) *Dockerd {
+	t.Helper()
+	Need(t, "unshare")
+	return startDocker(t, "")
+}
+
+func startDocker(t testing.TB, bridge string) *Dockerd {
+	t.Helper()
 	Need(t, "root", "dockerd", "containerd", "runc")
 	dir := newDir(t)
 	t.Cleanup(func() { removeDir(t, dir) })
-	e, err := newDockerd(dir)
+	e, err := newDockerd(dir, bridge)
 	if err != nil {
 		t.Fatal("lab: ", err)
 	}
@@ -43,7 +57,7 @@ func Docker(t testing.TB) *Dockerd {
 	return e
 }
 
-func newDockerd(dir string) (*Dockerd, error) {
+func newDockerd(dir, bridge string) (*Dockerd, error) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	// A containerd of its own: dockerd would use the machine's where one runs.
 	toml := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
@@ -53,12 +67,20 @@ func newDockerd(dir string) (*Dockerd, error) {
 			return nil, err
 		}
 	}
+	args := []string{
+		"dockerd", "--config-file", at("daemon.json"),
+		"--containerd", at("cd.sock"), "--data-root", at("data"), "--exec-root", at("exec"),
+		"-p", at("docker.pid"), "-H", "unix://" + at("docker.sock"),
+		"--iptables=false", "--ip-forward=false",
+	}
+	if bridge != "" {
+		args = append(args, bridge)
+	} else {
+		args = append([]string{"unshare", "--net", "--"}, args...)
+	}
 	e := &Dockerd{
 		containerd: newDaemon("containerd", dir, "containerd", "--config", at("containerd.toml")),
-		d: newDaemon("dockerd", dir, "dockerd", "--config-file", at("daemon.json"),
-			"--containerd", at("cd.sock"), "--data-root", at("data"), "--exec-root", at("exec"),
-			"-p", at("docker.pid"), "-H", "unix://"+at("docker.sock"),
-			"--bridge=none", "--iptables=false", "--ip-forward=false"),
+		d:          newDaemon("dockerd", dir, args...),
 	}
 	e.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

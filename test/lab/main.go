@@ -33,6 +33,7 @@ var theRun struct {
 	mu      sync.Mutex
 	atEnd   []func()   // run by Main after the tests, last first
 	shared  *BuildKitd // see Shared
+	kube    kubeShared // see Kubernetes
 	berth   func() (string, error)
 	hello   func() (string, error)
 	overlay func() bool

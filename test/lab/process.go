@@ -99,6 +99,7 @@ type Process struct {
 	cmd            *exec.Cmd
 	limit          time.Duration
 	stdout, stderr buffer
+	master         *os.File // the terminal's other end, nil without one
 	done           chan struct{}
 	waitErr        error // set before done is closed
 }
@@ -111,6 +112,7 @@ func (p *Process) launch(tty bool) error {
 			return err
 		}
 		defer func() { _ = slave.Close() }()
+		p.master = master
 		p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = slave, slave, slave
 		p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 		go func() {
@@ -131,6 +133,14 @@ func (p *Process) launch(tty bool) error {
 		close(p.done)
 	}()
 	return nil
+}
+
+// Type types text on the terminal that the process was given; see Cmd.TTY.
+func (p *Process) Type(text string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.master, text); err != nil {
+		p.t.Fatalf("lab: typing: %v", err)
+	}
 }
 
 // Interrupt sends SIGINT, as Ctrl-C does.
