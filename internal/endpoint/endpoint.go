@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -27,6 +28,41 @@ const (
 	SchemeUnix = "unix"
 	SchemeTCP  = "tcp"
 )
+
+// SchemeDockerEngine is Docker's own BuildKit, by the name of a docker context.
+// Nobody types it and nothing stores it: there is no grammar for it.
+const SchemeDockerEngine = "docker-engine"
+
+// DockerEngine is the BuildKit inside the engine of a docker context.
+func DockerEngine(context string) Endpoint {
+	return Endpoint{Scheme: SchemeDockerEngine, Host: context}
+}
+
+// grammar is how the part after "NAME://" of one scheme is read. Each scheme
+// has a file of its own, scheme_….go, with its names and its parser.
+type grammar struct {
+	name  string
+	parse func(raw, rest string) (Endpoint, error)
+}
+
+// grammars is every scheme that can be parsed.
+func grammars() []grammar {
+	return []grammar{
+		{SchemeUnix, parseUnix},
+		{SchemeTCP, parseTCP},
+		{SchemeSSH, parseSSH},
+		{SchemeDockerContainer, parseDockerContainer},
+		{SchemePodmanContainer, parsePodmanContainer},
+		{SchemeNerdctlContainer, parseNerdctlContainer},
+		{SchemeExec, parseExec},
+		{SchemeNpipe, parseNpipe},
+		{SchemeKubePod, parseKubePod},
+		{SchemeKubeDeployment, parseKubeDeployment},
+		{SchemeKubeStatefulSet, parseKubeStatefulSet},
+		{SchemeKubeService, parseKubeService},
+		{SchemeKubeSelector, parseKubeSelector},
+	}
+}
 
 const (
 	// maxLen bounds an endpoint in bytes; nothing real comes near it.
@@ -41,10 +77,21 @@ const (
 // Endpoint is where a daemon listens. Values that Parse returned can be
 // compared with ==: equal endpoints have equal fields.
 type Endpoint struct {
-	Scheme string // lower case: "tcp" or "unix"
-	Host   string // tcp: DNS name in lower case, or an IP without brackets, with its zone if any
-	Port   string // tcp: 1 to 65535, no leading zeros
-	Path   string // unix: absolute and clean, taken literally
+	Scheme string // lower case: "tcp", "unix", …
+	User   string // ssh: who to log in as; "" where nothing was said
+	Host   string // DNS name in lower case, or an IP without brackets, with its zone if any; the name of a container, pod, …
+	Port   string // 1 to 65535, no leading zeros
+	Path   string // unix: absolute and clean, taken literally; ssh: the remote socket
+	Query  string // parameters that the scheme knows, as url.Values.Encode writes them
+}
+
+// Param is a parameter of the endpoint's query, "" where it was not given.
+func (e Endpoint) Param(key string) string {
+	v, err := url.ParseQuery(e.Query) // Parse wrote it, so it can be read
+	if err != nil {
+		return ""
+	}
+	return v.Get(key)
 }
 
 // Parse checks and normalises raw. The error names what is wrong; hint.Of
@@ -57,35 +104,49 @@ func Parse(raw string) (Endpoint, error) {
 	if !ok {
 		return Endpoint{}, missingScheme(raw)
 	}
-	switch scheme {
-	case SchemeUnix:
-		return parseUnix(raw, rest)
-	case SchemeTCP:
-		return parseTCP(raw, rest)
-	default:
-		return Endpoint{}, otherScheme(raw, scheme, rest)
+	for _, g := range grammars() {
+		if g.name == scheme {
+			return g.parse(raw, rest)
+		}
 	}
+	return Endpoint{}, otherScheme(raw, scheme, rest)
 }
 
 // String is the normalised URL; Parse gives the same Endpoint back. It never
 // holds a password.
 func (e Endpoint) String() string {
-	switch {
-	case e.IsZero():
+	if e.IsZero() {
 		return ""
-	case e.Scheme == SchemeUnix:
-		return SchemeUnix + "://" + e.Path
 	}
+	s := e.Scheme + "://"
+	if e.User != "" {
+		s += e.User + "@"
+	}
+	s += e.authority() + e.Path
+	if e.Query != "" {
+		s += "?" + e.Query
+	}
+	return s
+}
+
+// authority is host and port as they stand in a URL.
+func (e Endpoint) authority() string {
 	host := e.Host
 	if addr, zone, ok := strings.Cut(host, "%"); ok {
 		host = addr + "%25" + zone // as RFC 6874 wants it inside a URL
 	}
-	return e.Scheme + "://" + net.JoinHostPort(host, e.Port)
+	switch {
+	case e.Port != "":
+		return net.JoinHostPort(host, e.Port)
+	case strings.Contains(host, ":"):
+		return "[" + host + "]"
+	}
+	return host
 }
 
-// Address is what to give to net.Dial: host:port, or the socket's path.
+// Address is what to give to net.Dial: host:port, or the socket's or pipe's path.
 func (e Endpoint) Address() string {
-	if e.Scheme == SchemeUnix || e.IsZero() {
+	if e.Scheme == SchemeUnix || e.Scheme == SchemeNpipe || e.IsZero() {
 		return e.Path
 	}
 	return net.JoinHostPort(e.Host, e.Port)

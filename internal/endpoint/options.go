@@ -132,8 +132,8 @@ func ParseOptions(e Endpoint, kv map[string]string) (Options, error) {
 		if err := o.set(key, kv[key]); err != nil {
 			return Options{}, err
 		}
-		if e.Scheme == SchemeUnix && isTLS(key) {
-			return Options{}, hint.New(fmt.Sprintf("driver option %q is for TLS, which a unix:// endpoint does not speak", key),
+		if e.Scheme != SchemeTCP && isTLS(key) {
+			return Options{}, hint.New(fmt.Sprintf("driver option %q is for TLS, which a %s:// endpoint does not speak", key, e.Scheme),
 				"leave it out, or use a tcp:// endpoint")
 		}
 	}

@@ -144,10 +144,16 @@ func missingScheme(raw string) error {
 		if e, err := parseAuthority(raw); err == nil {
 			return refuse(raw, missing, e.String())
 		}
+		if scheme == SchemeExec {
+			return refuse(raw, errors.New("the command is a parameter of the endpoint"), ExecEndpoint(strings.TrimSpace(rest)).String())
+		}
 	}
 	switch {
 	case strings.HasPrefix(raw, `\\.\pipe\`):
-		return otherScheme(raw, "npipe", raw)
+		if e, err := parseNpipe(raw, raw); err == nil {
+			return refuse(raw, missing, e.String())
+		}
+		return refuse(raw, missing, SchemeNpipe+"://"+pipeRoot+"buildkitd")
 	case raw[0] == '/':
 		return refuse(raw, missing, SchemeUnix+"://"+path.Clean(raw))
 	case raw[0] == '.' || raw[0] == '~':

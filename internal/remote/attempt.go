@@ -3,11 +3,13 @@ package remote
 import (
 	"context"
 	"crypto/tls"
+	"net"
 	"time"
 
-	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/util/grpcerrors"
 	"google.golang.org/grpc/codes"
+
+	"github.com/berthbuild/berth/internal/dial"
 )
 
 // probeTimeout bounds the look whether a peer that hangs up on us speaks TLS.
@@ -15,6 +17,15 @@ const probeTimeout = 2 * time.Second
 
 // attempt dials, shakes hands and asks, once. Exactly one result is nil.
 func (r *run) attempt(ctx context.Context) (*Conn, *cause) {
+	l, why := r.open(ctx)
+	if why != nil {
+		return nil, why
+	}
+	return r.greet(ctx, l)
+}
+
+// open dials and shakes hands. Exactly one result is nil.
+func (r *run) open(ctx context.Context) (*line, *cause) {
 	// The files are read first: what is wrong with them is worth telling even
 	// when the daemon is not there either.
 	var hs *handshake
@@ -28,7 +39,8 @@ func (r *run) attempt(ctx context.Context) (*Conn, *cause) {
 	if why != nil {
 		return nil, why
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.limits.answer)
+	r.until = time.Now().Add(r.limits.answer)
+	ctx, cancel := context.WithDeadline(ctx, r.until)
 	defer cancel()
 	if hs != nil {
 		r.report.at(stageTLS)
@@ -41,12 +53,12 @@ func (r *run) attempt(ctx context.Context) (*Conn, *cause) {
 		hs.state = tc.ConnectionState()
 		l.app, l.tls = record(tc), hs
 	}
-	return r.greet(ctx, l)
+	return l, nil
 }
 
 func (r *run) dial(ctx context.Context) (*line, *cause) {
 	r.report.at(stageDial)
-	ctx, cancel := context.WithTimeout(ctx, r.limits.dial)
+	ctx, cancel := context.WithTimeout(ctx, max(r.limits.dial, r.scheme.Limit))
 	defer cancel()
 	began := time.Now()
 	c, err := r.scheme.Dial(ctx, r.target.Endpoint)
@@ -54,11 +66,22 @@ func (r *run) dial(ctx context.Context) (*line, *cause) {
 		return nil, classifyDial(r.target, err, time.Since(began))
 	}
 	raw := record(c)
-	return &line{raw: raw, app: raw}, nil
+	l := &line{raw: raw, app: raw}
+	if h, ok := c.(dial.Hosted); ok {
+		l.host = h.Host()
+	}
+	if r.scheme.Session != nil {
+		l.session = func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+			return r.scheme.Session(ctx, r.target.Endpoint, proto, meta)
+		}
+	}
+	return l, nil
 }
 
 // greet hands the line to gRPC and asks the daemon who it is.
 func (r *run) greet(ctx context.Context, l *line) (*Conn, *cause) {
+	ctx, cancel := context.WithDeadline(ctx, r.until)
+	defer cancel()
 	r.report.at(stageInfo)
 	began := time.Now()
 	c, err := newClient(ctx, r.target, l, r.config.KeepAlive, r.limits.answer)
@@ -66,10 +89,10 @@ func (r *run) greet(ctx context.Context, l *line) (*Conn, *cause) {
 		_ = l.hangUp(nil)
 		return nil, &cause{class: BadConfig, text: err.Error(), err: err, stage: stageInfo}
 	}
-	v, err := ask(ctx, c)
-	if err == nil {
+	conn := &Conn{target: r.target, client: c, host: l.host, line: l}
+	if err = conn.ask(ctx); err == nil {
 		l.prove()
-		return &Conn{target: r.target, client: c, version: v, line: l}, nil
+		return conn, nil
 	}
 	ev := evidence{rpc: err, timedOut: ctx.Err() != nil, waited: time.Since(began)}
 	ev.lost = l.lost()
@@ -82,16 +105,17 @@ func (r *run) greet(ctx context.Context, l *line) (*Conn, *cause) {
 	return nil, why
 }
 
-// ask gets the version. A daemon before 0.11 has no Info, but has workers.
-func ask(ctx context.Context, c *client.Client) (client.BuildkitVersion, error) {
-	info, err := c.Info(ctx)
+// ask gets the version, or the workers. A daemon before 0.11 has no Info, but has workers.
+func (c *Conn) ask(ctx context.Context) error {
+	info, err := c.client.Info(ctx)
 	if err == nil {
-		return info.BuildkitVersion, nil
+		c.version = info.BuildkitVersion
+		return nil
 	}
 	if grpcerrors.Code(err) == codes.Unimplemented {
-		_, err = c.ListWorkers(ctx)
+		c.workers, err = c.client.ListWorkers(ctx)
 	}
-	return client.BuildkitVersion{}, err
+	return err
 }
 
 // speaksTLS looks whether the peer answers a TLS greeting in TLS: many TLS

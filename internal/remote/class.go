@@ -1,16 +1,19 @@
 package remote
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/hint"
 )
 
 // Class is the kind of a failure. The strings are stable: they are printed as
 // JSON and compared by scripts.
-type Class string
+type Class = dial.Class
 
 // The classes that can heal by themselves.
 const (
@@ -43,8 +46,9 @@ const (
 	ConnectError     Class = "connect"           // the system cannot make a connection (no files left, …)
 )
 
-// Heals tells whether waiting may help.
-func (c Class) Heals() bool {
+// heals tells whether waiting may help with a failure of the class, unless a
+// scheme has said so itself.
+func heals(c Class) bool {
 	return slices.Contains([]Class{Refused, NoSocket, DNS, Unreachable, Timeout, Silent, Closed, Unavailable}, c)
 }
 
@@ -70,6 +74,19 @@ type cause struct {
 	err   error    // what it was read from; may be nil
 	stage stage
 	bare  bool // no more is known than that time ran out
+	heal  bool // a scheme says that waiting may help
+}
+
+func (c *cause) heals() bool { return c.heal || heals(c.class) }
+
+// fromScheme is the scheme's own account, nil where err has none.
+func fromScheme(err error, s stage) *cause {
+	var e *dial.Error
+	if !errors.As(err, &e) {
+		return nil
+	}
+	return &cause{class: e.Class, text: printable(e.Text, maxText), tries: e.Tries, err: e, stage: s, heal: e.Heals,
+		bare: errors.Is(e.Err, context.DeadlineExceeded)}
 }
 
 // Error is the few words; the chain below has the rest.
@@ -85,12 +102,14 @@ type Failure struct {
 	Cause  error // the last real one; its text is Short
 	Waited time.Duration
 	Tries  int
+	Heals  bool // waiting longer might have helped
 
 	hints []string
 }
 
 func newFailure(t Target, c *cause, waited time.Duration, tries int) *Failure {
-	return &Failure{Target: t, Class: c.class, Cause: c, Waited: waited, Tries: tries, hints: c.tries}
+	return &Failure{Target: t, Class: c.class, Cause: c, Waited: waited, Tries: tries, Heals: c.heals(),
+		hints: slices.Concat(c.tries, t.Tries)}
 }
 
 // Error says who was not reached, why, and how long that was tried.
@@ -99,7 +118,7 @@ func (f *Failure) Error() string {
 	switch {
 	case f.Tries > 1:
 		return fmt.Sprintf("%s (tried %d times in %s)", msg, f.Tries, seconds(f.Waited))
-	case f.Waited >= time.Second && f.Class.Heals():
+	case f.Waited >= time.Second && f.Heals:
 		return fmt.Sprintf("%s (gave up after %s)", msg, seconds(f.Waited))
 	}
 	return msg

@@ -23,6 +23,9 @@ type evidence struct {
 
 // classifyAnswer reads what the peer did once the connection stood.
 func classifyAnswer(t Target, l *line, ev evidence) *cause {
+	if own := fromScheme(ev.lost, stageInfo); own != nil {
+		return own
+	}
 	c := &cause{err: ev.rpc, stage: stageInfo}
 	if ev.lost != nil { // nearer to what happened than gRPC's summary
 		c.err = ev.lost
@@ -159,6 +162,9 @@ func byStatus(t Target, s spoken, c *cause) {
 // classifyWorkers reads the failure of a later question on a connection that
 // had been proven.
 func classifyWorkers(t Target, err, lost error, timedOut bool) *cause {
+	if own := fromScheme(lost, stageInfo); own != nil {
+		return own
+	}
 	c := &cause{err: err, stage: stageInfo}
 	switch {
 	case lost != nil:

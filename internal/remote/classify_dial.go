@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/berthbuild/berth/internal/endpoint"
@@ -15,6 +16,9 @@ import (
 
 // classifyDial reads the error of a dial, which never got as far as a byte.
 func classifyDial(t Target, err error, took time.Duration) *cause {
+	if own := fromScheme(err, stageDial); own != nil {
+		return own
+	}
 	c := &cause{err: err, stage: stageDial}
 	if t.Endpoint.Scheme == endpoint.SchemeUnix && classifySocket(t, c) {
 		return c
@@ -37,7 +41,7 @@ func classifyDial(t Target, err error, took time.Duration) *cause {
 		c.text = fmt.Sprintf("no answer to the attempt to connect within %s", seconds(took))
 		c.tries = []string{
 			"a firewall that drops packets, a wrong address, or a machine that is off looks like this",
-			"nc -vz " + quote(host) + " " + t.Endpoint.Port,
+			tryHint(t),
 		}
 	case errors.Is(err, fs.ErrPermission):
 		c.class, c.text = Unreachable, "the system does not permit the connection"
@@ -108,6 +112,9 @@ func deniedBy(p string) (string, []string) {
 }
 
 func classifyDNS(c *cause, dns *net.DNSError, host string) {
+	if t := dns.Name; t != "" { // ssh_config may lead elsewhere than the endpoint says
+		host = strings.TrimSuffix(t, ".")
+	}
 	c.class = DNS
 	c.tries = []string{"is the name right? getent hosts " + quote(host)}
 	switch {
@@ -121,13 +128,31 @@ func classifyDNS(c *cause, dns *net.DNSError, host string) {
 	}
 }
 
+// tryHint is a command that shows the same failure without berth.
+func tryHint(t Target) string {
+	if t.Endpoint.Scheme != endpoint.SchemeSSH {
+		return "nc -vz " + quote(t.Endpoint.Hostname()) + " " + t.Endpoint.Port
+	}
+	line := "ssh -v "
+	if t.Endpoint.Port != "" {
+		line += "-p " + t.Endpoint.Port + " "
+	}
+	if t.Endpoint.User != "" {
+		line += t.Endpoint.User + "@"
+	}
+	return line + t.Endpoint.Host
+}
+
 func refusedHints(t Target) []string {
+	if t.Endpoint.Scheme == endpoint.SchemeSSH {
+		return []string{"is sshd running there, and listening on this port? " + tryHint(t)}
+	}
 	if ip := net.ParseIP(t.Endpoint.Hostname()); t.Endpoint.Hostname() == "localhost" || ip.IsLoopback() {
 		return []string{"is buildkitd running, and listening on this port? buildkitd --addr " + t.Endpoint.String()}
 	}
 	return []string{
 		"is buildkitd running there, and listening on this address? (--addr tcp://0.0.0.0:" + t.Endpoint.Port + " with TLS)",
-		"nc -vz " + quote(t.Endpoint.Hostname()) + " " + t.Endpoint.Port,
+		tryHint(t),
 	}
 }
 

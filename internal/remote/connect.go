@@ -5,10 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
 )
+
+// maxAsked bounds the questions of one Connect: on the way to a machine there
+// may be several, each with a key of its own.
+const maxAsked = 16
 
 // hung is how long an attempt may take before it says more than the failed
 // one before it.
@@ -18,9 +23,59 @@ const hung = time.Second
 // budget ends. The error is a *Failure, or ctx's cause when the caller
 // cancelled. The caller closes the Conn.
 func Connect(ctx context.Context, t Target, c Config) (*Conn, error) {
+	var conn *Conn
+	err := try(ctx, t, c, func(ctx context.Context, r *run) (why *cause) {
+		conn, why = r.attempt(ctx)
+		return why
+	})
+	return conn, err
+}
+
+// Dial is Connect for a caller who speaks to the daemon itself: the connection
+// as the scheme made it, with TLS where the options say so. It has proven to
+// lead somewhere, but not that BuildKit is there, and its reads may fail with a
+// *dial.Error. The error is a *Failure, or ctx's cause when the caller
+// cancelled. The caller closes the connection.
+func Dial(ctx context.Context, t Target, c Config) (net.Conn, error) {
+	var l *line
+	err := try(ctx, t, c, func(ctx context.Context, r *run) (why *cause) {
+		l, why = r.open(ctx)
+		return why
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.prove()
+	return l.app.Conn, nil // without the recorder, which cannot be closed half
+}
+
+// try makes attempts until one succeeds, a failure cannot heal, or the budget
+// ends. Where a scheme needs an answer of a person, the clock stands still until
+// it is given; a snapshot asks nobody.
+func try(ctx context.Context, t Target, c Config, attempt func(context.Context, *run) *cause) error {
+	for range maxAsked {
+		err := tryOnce(ctx, t, c, attempt)
+		var f *Failure
+		var own *dial.Error
+		if c.Once || !errors.As(err, &f) || !errors.As(f.Cause, &own) || own.Ask == nil {
+			return err
+		}
+		err = own.Ask(ctx)
+		if cut := interrupted(ctx); cut != nil {
+			return cut
+		}
+		if err != nil {
+			return newFailure(t, &cause{class: own.Class, text: printable(err.Error(), maxText), tries: own.Tries, err: err}, f.Waited, f.Tries)
+		}
+	}
+	return newFailure(t, &cause{class: BadConfig, text: "there are too many questions on the way"}, 0, 0)
+}
+
+// tryOnce is try up to a question.
+func tryOnce(ctx context.Context, t Target, c Config, attempt func(context.Context, *run) *cause) error {
 	scheme, ok := c.Schemes.Lookup(t.Endpoint.Scheme)
 	if !ok {
-		return nil, newFailure(t, &cause{class: BadConfig, text: fmt.Sprintf("no way to dial %s://", t.Endpoint.Scheme)}, 0, 0)
+		return newFailure(t, &cause{class: BadConfig, text: fmt.Sprintf("no way to dial %s://", t.Endpoint.Scheme)}, 0, 0)
 	}
 	budget := c.Budget
 	if budget <= 0 {
@@ -36,7 +91,7 @@ func Connect(ctx context.Context, t Target, c Config) (*Conn, error) {
 	r := &run{target: t, config: c, scheme: scheme, limits: c.limits.orDefault(), start: start}
 	r.report = newReporter(t, c.OnWait, deadline)
 	defer r.report.start(r.limits)()
-	return r.loop(ctx, bctx)
+	return r.loop(ctx, bctx, attempt)
 }
 
 // interrupted is the caller's own reason to stop, nil when ctx lives or has
@@ -62,31 +117,32 @@ type run struct {
 
 	tries int
 	last  *cause
+	until time.Time // by when the attempt that is running must have its answer
 }
 
 // loop makes attempts. ctx is the caller's, bctx has the budget in it.
-func (r *run) loop(ctx, bctx context.Context) (*Conn, error) {
+func (r *run) loop(ctx, bctx context.Context, attempt func(context.Context, *run) *cause) error {
 	delay := r.limits.minDelay
 	for {
 		began := time.Now()
 		r.tries++
-		conn, why := r.attempt(bctx)
-		if conn != nil {
-			return conn, nil
+		why := attempt(bctx, r)
+		if why == nil {
+			return nil
 		}
 		if err := interrupted(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		r.note(why, bctx.Err() != nil, time.Since(began))
-		if r.config.Once || !r.last.class.Heals() || !sleep(bctx, jitter(delay)) {
+		if r.config.Once || !r.last.heals() || !sleep(bctx, jitter(delay)) {
 			break
 		}
 		delay = min(delay*8/5, r.limits.maxDelay)
 	}
 	if err := interrupted(ctx); err != nil {
-		return nil, err
+		return err
 	}
-	return nil, newFailure(r.target, r.last, time.Since(r.start), r.tries)
+	return newFailure(r.target, r.last, time.Since(r.start), r.tries)
 }
 
 // note keeps the cause that is worth telling. An attempt that was cut by the

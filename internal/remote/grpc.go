@@ -42,6 +42,9 @@ func newClient(ctx context.Context, t Target, l *line, alive bool, answer time.D
 			Time: 10 * time.Second, Timeout: 20 * time.Second,
 		})))
 	}
+	if l.session != nil {
+		opts = append(opts, client.WithSessionDialer(l.session))
+	}
 	l.app.guard = true
 	return client.New(ctx, anyTarget, opts...)
 }

@@ -40,7 +40,7 @@ func mutual(c *buildkittest.Certs, extra ...string) []string {
 // quick is the configuration of most tests: nothing takes long that is known
 // to end badly.
 func quick() Config {
-	return Config{Schemes: schemes.All(), Budget: 30 * time.Second, limits: limits{
+	return Config{Schemes: schemes.All(dial.Env{}), Budget: 30 * time.Second, limits: limits{
 		grace: time.Millisecond, tick: 10 * time.Millisecond, minDelay: time.Millisecond, maxDelay: 5 * time.Millisecond,
 	}}
 }
@@ -80,6 +80,6 @@ func hanging(ctx context.Context, _ endpoint.Endpoint) (net.Conn, error) {
 }
 
 func realTCP(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
-	s, _ := schemes.All().Lookup("tcp")
+	s, _ := schemes.All(dial.Env{}).Lookup("tcp")
 	return s.Dial(ctx, e)
 }

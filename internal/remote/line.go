@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -139,6 +140,10 @@ func (r *recorder) prove() {
 type line struct {
 	raw, app *recorder
 	tls      *handshake // nil without TLS
+	host     string     // what BuildKit is a part of, "" where it runs by itself
+
+	// session dials a connection for the session, nil where it goes over this one
+	session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
 }
 
 func (l *line) prove() {

@@ -24,17 +24,26 @@ type Target struct {
 	Builder, Node string // for messages and hints; may be empty
 	Endpoint      endpoint.Endpoint
 	Options       endpoint.Options
+	Tries         []string // hints besides those of the failure; may be nil
 }
 
 // String names the target in a message: "node n of builder b at tcp://…".
 func (t Target) String() string {
 	switch {
 	case t.Node == "":
-		return t.Endpoint.String()
+		return t.where()
 	case t.Builder == "":
-		return fmt.Sprintf("node %s at %s", t.Node, t.Endpoint)
+		return fmt.Sprintf("node %s at %s", t.Node, t.where())
 	}
-	return fmt.Sprintf("node %s of builder %s at %s", t.Node, t.Builder, t.Endpoint)
+	return fmt.Sprintf("node %s of builder %s at %s", t.Node, t.Builder, t.where())
+}
+
+// where is the endpoint as users know it.
+func (t Target) where() string {
+	if t.Endpoint.Scheme == endpoint.SchemeDockerEngine {
+		return "docker context " + t.Endpoint.Host
+	}
+	return t.Endpoint.String()
 }
 
 // authority is what the HTTP/2 requests are addressed to, so that a proxy can
@@ -84,7 +93,7 @@ type Waiting struct {
 
 // String is a line for a person.
 func (w Waiting) String() string {
-	who := w.Target.Endpoint.String()
+	who := w.Target.where()
 	if w.Target.Node != "" {
 		who = fmt.Sprintf("node %s at %s", w.Target.Node, who)
 	}
@@ -121,6 +130,8 @@ type Conn struct {
 	target  Target
 	client  *client.Client
 	version client.BuildkitVersion
+	workers []*client.WorkerInfo // where they were asked for when connecting
+	host    string
 	line    *line
 	once    sync.Once
 	err     error
@@ -133,6 +144,10 @@ func (c *Conn) Client() *client.Client { return c.client }
 // which cannot say.
 func (c *Conn) Version() client.BuildkitVersion { return c.version }
 
+// Host is the program that this BuildKit is a part of, as it calls itself
+// ("Docker/20.10.24 (linux)"); empty for a BuildKit that runs by itself.
+func (c *Conn) Host() string { return c.host }
+
 // Target is what was connected to.
 func (c *Conn) Target() Target { return c.target }
 
@@ -143,6 +158,9 @@ func (c *Conn) Lost() error { return c.line.lost() }
 // Workers asks for the daemon's workers. It takes at most 5 s; the error is a
 // *Failure, or ctx's cause when that ended first.
 func (c *Conn) Workers(ctx context.Context) ([]*client.WorkerInfo, error) {
+	if c.workers != nil {
+		return c.workers, nil
+	}
 	start := time.Now()
 	actx, cancel := context.WithTimeout(ctx, workersTimeout)
 	defer cancel()
