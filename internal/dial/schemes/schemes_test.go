@@ -1,9 +1,13 @@
 package schemes
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/berthbuild/berth/internal/dial"
+)
 
 func TestAllAreCompleteAndDistinct(t *testing.T) {
-	all := All()
+	all := All(dial.Env{})
 	seen := map[string]bool{}
 	for _, s := range all {
 		if s.Name == "" || s.Summary == "" || s.Dial == nil {
@@ -17,7 +21,7 @@ func TestAllAreCompleteAndDistinct(t *testing.T) {
 			t.Errorf("Lookup(%q) = %q, %v", s.Name, got.Name, ok)
 		}
 	}
-	for _, name := range []string{"unix", "tcp"} {
+	for _, name := range []string{"unix", "tcp", "ssh", "docker-container", "kube-pod", "kube-selector"} {
 		if !seen[name] {
 			t.Errorf("scheme %s is missing", name)
 		}
