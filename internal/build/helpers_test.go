@@ -14,6 +14,7 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/buildflag"
 	"github.com/berthbuild/berth/internal/buildkittest"
+	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/dial/schemes"
 	"github.com/berthbuild/berth/internal/progress"
 	"github.com/berthbuild/berth/internal/request"
@@ -80,7 +81,7 @@ func optionsShowing(t *testing.T, out io.Writer) Options {
 	}
 	t.Cleanup(func() { p.Close() })
 	return Options{
-		Schemes: schemes.All(), Progress: p, Machine: "machine", Stdout: io.Discard, Budget: time.Minute,
+		Schemes: schemes.All(dial.Env{}), Progress: p, Machine: "machine", Stdout: io.Discard, Budget: time.Minute,
 		LookupEnv: func(string) (string, bool) { return "", false },
 	}
 }

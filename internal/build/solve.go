@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/hint"
-	"github.com/berthbuild/berth/internal/request"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/util/grpcerrors"
@@ -24,7 +23,13 @@ const cancelGrace = 2 * time.Second
 
 // solve runs one node's share.
 func solve(ctx context.Context, p part, in *inputs, o Options) (Part, error) {
-	caps := request.CapabilitiesOf(p.conn.Version())
+	caps, err := capabilities(ctx, p)
+	if err != nil {
+		return Part{}, err
+	}
+	if p.req, err = p.req.ForEngine(caps); err != nil {
+		return Part{}, hint.Wrap(err, "node "+p.node.Name)
+	}
 	opt, err := p.req.Solve(caps)
 	if err != nil {
 		return Part{}, hint.Wrap(err, "node "+p.node.Name)
@@ -50,6 +55,9 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (Part, error) {
 		return Part{}, err
 	}
 	if err := outs.finish(nil); err != nil {
+		return Part{}, err
+	}
+	if err := settle(ctx, p, caps, resp.ExporterResponse, o); err != nil {
 		return Part{}, err
 	}
 	return Part{
@@ -159,8 +167,8 @@ func (l *Lost) text() string {
 
 // Hints implements hint.Hinter.
 func (l *Lost) Hints() []string {
-	return []string{
-		"see whether the daemon still answers: berth inspect " + l.Builder,
+	return append(hint.Of(l.wire), // what the scheme knows of its other side
+		"see whether the daemon still answers: berth inspect "+l.Builder,
 		"its own log says whether it stopped or was killed (out of memory?); steps that had finished are in its cache",
-	}
+	)
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
+	"github.com/berthbuild/berth/internal/dockerconfig"
 	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/remote"
@@ -52,6 +53,12 @@ type Node struct {
 	DriverOpts map[string]string
 	Flags      []string
 	Files      map[string][]byte
+
+	// reach is what is dialled where that is not Endpoint itself, or err why it
+	// is not known; tries are hints for when it does not answer.
+	reach endpoint.Endpoint
+	tries []string
+	err   error
 }
 
 // Service works on the builders of one state folder.
@@ -62,14 +69,26 @@ type Service struct {
 	// keeps the chosen builder by. It is asked only when needed, since it
 	// reads docker's configuration.
 	Key func() (string, error)
+	// Docker is docker's configuration, whose contexts are builders too. It is
+	// asked only when needed; nil means that there is none.
+	Docker func() (*dockerconfig.Config, error)
 }
 
 // Target is what a connection to the node needs. It fails for a node that this
 // version cannot dial, or whose stored settings are unusable.
 func (n Node) Target() (remote.Target, error) {
-	t := remote.Target{Builder: n.Builder, Node: n.Name}
+	t := remote.Target{Builder: n.Builder, Node: n.Name, Endpoint: n.reach, Tries: n.tries}
 	fail := func(err error, hints ...string) (remote.Target, error) {
 		return t, hint.Wrap(err, fmt.Sprintf("node %s of builder %s", n.Name, n.Builder), hints...)
+	}
+	if n.err != nil {
+		return fail(n.err)
+	}
+	if !n.reach.IsZero() {
+		if n.Driver == DriverDocker {
+			t.Options.ConnectTimeout = engineBudget
+		}
+		return t, nil
 	}
 	if n.Driver != DriverRemote {
 		return fail(fmt.Errorf("the %s driver is not supported by this version of berth", n.Driver),
@@ -98,7 +117,7 @@ func (s *Service) List(ctx context.Context) ([]*Builder, error) {
 	current, err := s.current(ctx)
 	var all []*Builder
 	for _, g := range groups {
-		b := fromGroup(g)
+		b := s.fromGroup(g)
 		b.Current = strings.EqualFold(b.Name, current)
 		all = append(all, b)
 	}
@@ -108,10 +127,11 @@ func (s *Service) List(ctx context.Context) ([]*Builder, error) {
 	slices.SortStableFunc(all, func(a, b *Builder) int {
 		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
 	})
-	return all, err
+	return s.withEngines(all, current, err)
 }
 
-// Find gives the builder called name, or the chosen one when name is empty.
+// Find gives the builder called name, or the chosen one when name is empty:
+// where none was chosen, that of the docker context in force.
 func (s *Service) Find(ctx context.Context, name string) (*Builder, error) {
 	current, err := s.current(ctx)
 	if err != nil && name == "" {
@@ -120,19 +140,26 @@ func (s *Service) Find(ctx context.Context, name string) (*Builder, error) {
 	if name == "" {
 		name = current
 	}
-	if name == "" || name == Reserved {
-		return nil, hint.New("no builder is chosen, and Docker's own BuildKit is not supported by this version of berth",
-			"list the builders: berth ls",
-			"choose one: berth use NAME",
-			"or make one: berth create --use --driver remote unix:///run/buildkit/buildkitd.sock")
+	byDefault := name == ""
+	if byDefault {
+		if name, err = s.contextInForce(); err != nil {
+			return nil, err
+		}
 	}
 	g, err := s.Store.Get(ctx, name)
-	if err != nil {
-		return nil, notFound(name, err)
+	switch {
+	case err == nil:
+		b := s.fromGroup(g)
+		b.Current = strings.EqualFold(b.Name, current)
+		return b, nil
+	case notStored(err) && (byDefault || s.isContext(name)):
+		b := engineBuilder(name)
+		if b.Current = byDefault; byDefault {
+			b.Nodes[0].tries = chooseOne()
+		}
+		return b, nil
 	}
-	b := fromGroup(g)
-	b.Current = strings.EqualFold(b.Name, current)
-	return b, nil
+	return nil, notFound(name, err)
 }
 
 // current is the name of the chosen builder, or empty.
@@ -153,7 +180,7 @@ func notFound(name string, err error) error {
 	return err
 }
 
-func fromGroup(g state.Group) *Builder {
+func (s *Service) fromGroup(g state.Group) *Builder {
 	b := &Builder{Name: g.Name, Driver: g.Driver, Dynamic: g.Dynamic, LastActivity: g.LastActivity}
 	for _, n := range g.Nodes {
 		b.Nodes = append(b.Nodes, Node{
@@ -162,5 +189,6 @@ func fromGroup(g state.Group) *Builder {
 			DriverOpts: n.DriverOpts, Flags: n.Flags, Files: n.Files,
 		})
 	}
+	s.adopt(b)
 	return b
 }

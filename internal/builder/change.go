@@ -34,7 +34,7 @@ type CreateOptions struct {
 }
 
 // foreignDrivers are drivers of buildx that start daemons.
-var foreignDrivers = []string{"docker", "docker-container", "kubernetes", "cloud"}
+var foreignDrivers = []string{DriverContainer, DriverKubernetes, "cloud"}
 
 // Create makes a builder, adds a node to one (Append), or changes the node
 // that is named. Everything is checked before anything is written; no daemon
@@ -92,6 +92,9 @@ func checkDriver(driver string) error {
 	switch {
 	case driver == "", driver == DriverRemote:
 		return nil
+	case driver == DriverDocker:
+		return hint.New(`additional instances of driver "docker" cannot be created`, "each docker context is a builder already: berth ls",
+			"another engine is added with: docker context create NAME --docker host=…")
 	case slices.Contains(foreignDrivers, driver):
 		return hint.New(fmt.Sprintf("the %s driver starts daemons; berth builds on daemons that are already running", driver),
 			"connect to one with: berth create --driver remote tcp://HOST:PORT")
@@ -158,6 +161,9 @@ func (s *Service) nameFor(ctx context.Context, o CreateOptions) (string, error) 
 		if name == Reserved {
 			return "", hint.New("default is a reserved name and cannot be used to identify builder instance",
 				"choose another: --name remote")
+		}
+		if !o.Append && s.isContext(o.Name) {
+			return "", hint.New(fmt.Sprintf("instance name %q already exists as context builder", o.Name), "choose another --name")
 		}
 		return name, nil
 	case o.Append:
@@ -302,20 +308,24 @@ type UseOptions struct {
 	Default bool // for this docker context, whenever nothing else is chosen
 }
 
-// Use makes the named builder the chosen one; "default" chooses Docker's own.
+// Use makes the named builder the chosen one. The name of the docker context in
+// force takes a choice back, so that its engine builds.
 func (s *Service) Use(ctx context.Context, name string, o UseOptions) error {
 	key, err := s.Key()
 	if err != nil {
 		return err
 	}
-	if name == Reserved {
-		name = ""
-	} else {
-		g, err := s.Store.Get(ctx, name)
-		if err != nil {
-			return notFound(name, err)
-		}
+	g, err := s.Store.Get(ctx, name)
+	switch {
+	case err == nil:
 		name = g.Name
+	case notStored(err) && (name == Reserved || s.isContext(name)):
+		if err := s.checkUseEngine(name); err != nil {
+			return err
+		}
+		name = ""
+	default:
+		return notFound(name, err)
 	}
 	return s.Store.SetCurrent(ctx, key, name, o.Global, o.Default)
 }
@@ -326,7 +336,11 @@ func (s *Service) Remove(ctx context.Context, name string) error {
 	if name == Reserved {
 		return hint.New("default is Docker's own BuildKit and cannot be removed")
 	}
-	return notFound(name, s.Store.Remove(ctx, name))
+	err := s.Store.Remove(ctx, name)
+	if err != nil && notStored(err) && s.isContext(name) {
+		return hint.New(name+" is the builder of a docker context and is removed with it", "docker context rm "+name)
+	}
+	return notFound(name, err)
 }
 
 // Words for the names of builders that were given none.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/dial/schemes"
 	"github.com/berthbuild/berth/internal/state"
 	"github.com/containerd/platforms"
@@ -19,7 +20,7 @@ func service(t *testing.T) (*Service, string) {
 	t.Helper()
 	dir := t.TempDir()
 	return &Service{
-		Store: state.Open(dir), Schemes: schemes.All(),
+		Store: state.Open(dir), Schemes: schemes.All(dial.Env{}),
 		Key: func() (string, error) { return "unix:///var/run/docker.sock", nil },
 	}, dir
 }

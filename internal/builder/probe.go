@@ -60,12 +60,15 @@ func (s *Service) Probe(ctx context.Context, n Node, o ProbeOptions) Status {
 	if st.Version == "" && len(st.Workers) > 0 {
 		st.Version = st.Workers[0].BuildkitVersion.Version
 	}
+	if st.Version == "" {
+		st.Version = bundled(c.Host())
+	}
 	return st
 }
 
 func stateOf(err error) State {
 	var f *remote.Failure
-	if errors.As(err, &f) && !f.Class.Heals() {
+	if errors.As(err, &f) && !f.Heals {
 		return Failing
 	}
 	return Inactive

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/dial/schemes"
 	"github.com/berthbuild/berth/internal/dockerconfig"
 	"github.com/berthbuild/berth/internal/remote"
@@ -88,6 +89,14 @@ func (a *app) dockerConfig() (*dockerconfig.Config, error) {
 	return a.config, a.configErr
 }
 
+// dialEnv is what the schemes may know of the world.
+func (a *app) dialEnv() dial.Env {
+	return dial.Env{
+		Home: a.home(), Dir: a.dir, LookupEnv: a.lookupEnv, Docker: a.dockerConfig,
+		Ask: a.asker(), Warn: func(text string) { a.warn("%s", text) },
+	}
+}
+
 // dockerEnv is the environment as docker's own flags change it.
 func (a *app) dockerEnv(name string) string {
 	if name == "DOCKER_TLS_VERIFY" && (a.docker.tls || a.docker.tlsVerify) {
@@ -100,7 +109,7 @@ func (a *app) store() *state.Store { return state.Open(a.stateDir()) }
 
 func (a *app) service() *builder.Service {
 	return &builder.Service{
-		Store: a.store(), Schemes: schemes.All(),
+		Store: a.store(), Schemes: schemes.All(a.dialEnv()),
 		Key: func() (string, error) {
 			c, err := a.dockerConfig()
 			if err != nil {
@@ -108,6 +117,7 @@ func (a *app) service() *builder.Service {
 			}
 			return c.CurrentKey()
 		},
+		Docker: a.dockerConfig,
 	}
 }
 

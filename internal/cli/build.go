@@ -10,7 +10,6 @@ import (
 
 	"github.com/berthbuild/berth/internal/build"
 	"github.com/berthbuild/berth/internal/builder"
-	"github.com/berthbuild/berth/internal/dial/schemes"
 	"github.com/berthbuild/berth/internal/progress"
 	"github.com/berthbuild/berth/internal/request"
 	"github.com/berthbuild/berth/internal/state"
@@ -167,13 +166,13 @@ func (a *app) solve(ctx context.Context, s *builder.Service, b *builder.Builder,
 	if err != nil {
 		return nil, err
 	}
-	if b.Err == nil {
+	if b.Err == nil && b.Driver != builder.DriverDocker { // which is not stored
 		if err := s.Store.Touch(ctx, b.Name, time.Now()); err != nil {
 			return nil, err
 		}
 	}
 	return build.Run(ctx, b, req, build.Options{
-		Schemes: schemes.All(), Progress: printer, Budget: o.timeout,
+		Schemes: s.Schemes, Progress: printer, Budget: o.timeout,
 		Stdout: a.io.Out, LookupEnv: a.lookupEnv, Machine: machine,
 		Auth:     authprovider.LoadAuthConfig(config.File()),
 		Keychain: keychain(config),

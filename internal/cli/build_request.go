@@ -144,6 +144,9 @@ func (a *app) withDefaultLoad(r request.Request, b *builder.Builder) request.Req
 	if len(r.Outputs) > 0 || len(b.Nodes) == 0 {
 		return r
 	}
+	if b.Driver == builder.DriverDocker { // its engine keeps the image, as docker build does
+		return r.WithOutputs([]buildflag.Output{{Type: buildflag.OutputImage, Attrs: map[string]string{}}})
+	}
 	for _, n := range b.Nodes {
 		if on, _ := strconv.ParseBool(n.DriverOpts["default-load"]); !on {
 			return r

@@ -234,7 +234,7 @@ func (l *listing) print(a *app, format ui.Format) error {
 // explain says on stderr why nodes are not running, so that the table stays
 // what scripts know.
 func (l *listing) explain(a *app) {
-	var errs []error
+	var errs []error // that somebody should do something about
 	for i, b := range l.builders {
 		if b.Err != nil {
 			fmt.Fprintf(a.io.Err, "%s: %v\n", b.Name, b.Err)
@@ -243,7 +243,9 @@ func (l *listing) explain(a *app) {
 		for j, n := range b.Nodes {
 			if err := l.statuses[i][j].Err; err != nil {
 				fmt.Fprintf(a.io.Err, "%s (%s): %s\n", n.Name, n.Endpoint, shortReason(err))
-				errs = append(errs, err)
+				if b.Driver != builder.DriverDocker || b.Current { // nobody asked for the others
+					errs = append(errs, err)
+				}
 			}
 		}
 	}

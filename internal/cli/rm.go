@@ -27,7 +27,8 @@ func newRmCmd(a *app) *cobra.Command {
 		Use:   "rm [OPTIONS] [NAME…]",
 		Short: "Forget builders",
 		Long: `Forget builders: the chosen one, those that are named, or with --all-inactive all
-that do not answer. Their daemons are not touched and need not answer.`,
+that do not answer. Their daemons are not touched and need not answer; those that
+buildx started go on, and the command that ends them is said.`,
 		Example: `  berth rm remote
   berth rm --all-inactive --force`,
 		ValidArgsFunction: a.completeBuilders,
@@ -68,17 +69,29 @@ func (a *app) runRm(ctx context.Context, o rmOptions) error {
 func (a *app) rmNamed(ctx context.Context, s *builder.Service, names []string) error {
 	var failed []error
 	for _, name := range names {
+		b, _ := s.Find(ctx, name) // a damaged one can be removed, too
 		if err := s.Remove(ctx, name); err != nil {
 			fmt.Fprintf(a.io.Err, "failed to remove %s: %v\n", name, err)
 			failed = append(failed, err)
 			continue
 		}
 		fmt.Fprintf(a.io.Err, "%s removed\n", name)
+		a.sayLeft(b)
 	}
 	if len(failed) > 0 {
 		return hint.Wrap(errors.New("failed to remove one or more builders"), "", hint.Of(errors.Join(failed...))...)
 	}
 	return nil
+}
+
+// sayLeft names what buildx started for a builder: berth ends no daemons.
+func (a *app) sayLeft(b *builder.Builder) {
+	if b == nil {
+		return
+	}
+	for _, command := range builder.Left(b) {
+		fmt.Fprintf(a.io.Err, "its daemon was started by buildx and goes on; this ends it: %s\n", command)
+	}
 }
 
 func (a *app) rmInactive(ctx context.Context, s *builder.Service, o rmOptions) error {

@@ -12,6 +12,7 @@ func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newBuildCmd(a),
 		newCreateCmd(a),
+		newDialStdioCmd(a),
 		newInspectCmd(a),
 		newLsCmd(a),
 		newRmCmd(a),
@@ -42,7 +43,7 @@ func newBerthCmd(a *app, name string) *cobra.Command {
 		Use:   name + " COMMAND",
 		Short: "Build container images on the BuildKit daemons you run",
 		Long: `berth builds container images on BuildKit daemons that are already running: on a
-VM, in a container, in Kubernetes. It takes the commands, flags and state folder
+VM, in a container, in Kubernetes, in a Docker engine. It takes the commands, flags and state folder
 of docker buildx and its remote driver.`,
 		Example: `  berth create --name remote --driver remote tcp://buildkitd.example.com:1234
   berth use remote
@@ -74,14 +75,11 @@ type completer = func(cmd *cobra.Command, args []string, typed string) ([]string
 // completeBuilders offers the names of builders; a broken state folder offers
 // none, since a shell's completion is no place for errors.
 func (a *app) completeBuilders(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-	groups, _, err := a.store().List(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
+	all, _ := a.service().List(cmd.Context())
 	var names []string
-	for _, g := range groups {
-		if strings.HasPrefix(g.Name, typed) {
-			names = append(names, g.Name+"\t"+g.Driver)
+	for _, b := range all {
+		if b.Err == nil && strings.HasPrefix(b.Name, typed) {
+			names = append(names, b.Name+"\t"+b.Driver)
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp

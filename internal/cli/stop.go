@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 
+	"github.com/berthbuild/berth/internal/builder"
 	"github.com/spf13/cobra"
 )
 
@@ -19,6 +20,10 @@ them and go on; the command then does nothing and succeeds, as scripts expect.`,
 			b, err := a.service().Find(cmd.Context(), a.builderName(args))
 			if err != nil {
 				return err
+			}
+			if b.Driver == builder.DriverDocker {
+				fmt.Fprintf(a.io.Err, "%s: its daemon is a part of the Docker engine and goes on\n", b.Name)
+				return nil
 			}
 			fmt.Fprintf(a.io.Err, "%s: its daemons are run by their owner and go on\n", b.Name)
 			return nil

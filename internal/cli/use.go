@@ -13,8 +13,9 @@ func newUseCmd(a *app) *cobra.Command {
 		Long: `Choose the builder that commands use when none is named.
 
 The choice belongs to the docker context (or DOCKER_HOST) that is current;
---global makes it hold for all of them. "default" stands for Docker's own
-BuildKit.`,
+--global makes it hold for all of them. Each docker context is a builder, too:
+its engine's own BuildKit. The name of the context that is current ("default"
+where none was chosen) takes a choice back.`,
 		Example: `  berth use remote
   berth use --global remote`,
 		Args:              cobra.MaximumNArgs(1),

@@ -110,8 +110,18 @@ type message struct {
 	ErrorText string `json:"error,omitempty"`
 }
 
-// follow reads the engine's messages to their end.
+// follow tells of the engine's messages to their end.
 func follow(r io.Reader, onProgress func(Status)) error {
+	return read(r, func(m message) {
+		if st := m.status(); st != (Status{}) {
+			onProgress(st)
+		}
+	})
+}
+
+// read reads the engine's messages to their end; one that says that it failed
+// is the error.
+func read(r io.Reader, each func(message)) error {
 	dec := json.NewDecoder(r)
 	for {
 		var m message
@@ -123,14 +133,16 @@ func follow(r io.Reader, onProgress func(Status)) error {
 		if err := m.failure(); err != nil {
 			return err
 		}
-		st := Status{ID: m.ID, Text: strings.TrimSpace(m.Stream + m.Status)}
-		if m.Progress != nil {
-			st.Current, st.Total = m.Progress.Current, m.Progress.Total
-		}
-		if st != (Status{}) {
-			onProgress(st)
-		}
+		each(m)
 	}
+}
+
+func (m message) status() Status {
+	st := Status{ID: m.ID, Text: strings.TrimSpace(m.Stream + m.Status)}
+	if m.Progress != nil {
+		st.Current, st.Total = m.Progress.Current, m.Progress.Total
+	}
+	return st
 }
 
 func (m message) failure() error {

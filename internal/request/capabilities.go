@@ -14,6 +14,14 @@ type Capabilities struct {
 	Attestations    bool   // provenance and SBOM, v0.11
 	History         bool   // build records, v0.11
 	MultipleOutputs bool   // several outputs in one build, v0.13
+
+	// Engine is the Docker engine that the daemon is a part of, as it calls
+	// itself; "" for any other daemon. Such a one keeps the images that it
+	// builds. See EngineCapabilities.
+	Engine string
+	// ContainerdStore: the engine keeps its images in containerd, and so can do
+	// what any BuildKit can. Otherwise they are in a graph driver.
+	ContainerdStore bool
 }
 
 // CapabilitiesOf reads a daemon's version. A version that is no number, as
@@ -30,7 +38,10 @@ func CapabilitiesOf(v client.BuildkitVersion) Capabilities {
 
 // name is the daemon's version for a sentence.
 func (c Capabilities) name() string {
-	if c.Version == "" {
+	switch {
+	case c.Version == "" && c.Engine != "":
+		return "the BuildKit of " + c.Engine
+	case c.Version == "":
 		return "BuildKit older than v0.11"
 	}
 	return "BuildKit " + c.Version

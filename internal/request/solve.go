@@ -28,7 +28,11 @@ func (r Request) Solve(c Capabilities) (client.SolveOpt, error) {
 	if err := r.addProvenance(attrs, c); err != nil {
 		return client.SolveOpt{}, err
 	}
+	r.engineAttrs(attrs, c)
 	exports := r.exports()
+	for i, ex := range exports {
+		exports[i] = engineExport(ex, c)
+	}
 	if len(exports) > 1 && !c.MultipleOutputs {
 		return client.SolveOpt{}, hint.New(fmt.Sprintf("several outputs in one build need BuildKit v0.13 or newer, and the daemon is %s", c.name()),
 			"build once for each output; the second build is cached")
