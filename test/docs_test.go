@@ -111,6 +111,9 @@ func TestGuides(t *testing.T) {
 		t.Fatalf("no guides: %v", err)
 	}
 	for _, guide := range guides {
+		if strings.Contains(read(t, guide), "\n<!-- needs: kube -->\n") {
+			continue // TestKubeGuide runs it, with `make test-kube`
+		}
 		t.Run(strings.TrimSuffix(filepath.Base(guide), ".md"), func(t *testing.T) { runGuide(t, guide) })
 	}
 }
@@ -140,10 +143,10 @@ func runGuide(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	caches := strings.Fields(string(goEnv))
-	sh := newShell(t, work, []string{
+	sh := newShell(t, work, append(needs(t, path, work, bin), []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + work, "BUILDX_CONFIG=" + berth.BuildxConfig,
 		"DOCKER_CONFIG=" + berth.DockerConfig, "GOMODCACHE=" + caches[0], "GOCACHE=" + caches[1], "GOFLAGS=-buildvcs=false",
-	})
+	}...))
 	for _, s := range steps {
 		out, code := sh.run(s.command)
 		if code != 0 {
@@ -153,6 +156,36 @@ func runGuide(t *testing.T, path string) {
 			t.Errorf("%s:%d: %s\nwanted:\n%s\ngot:\n%s", path, s.line, s.command, strings.Join(s.want, "\n"), out)
 		}
 	}
+}
+
+// needs provides what a guide asks for in a line `<!-- needs: … -->`, and gives
+// the environment for it. home is the shell's, bin a folder on its PATH.
+func needs(t *testing.T, guide, home, bin string) []string {
+	t.Helper()
+	var env []string
+	if strings.Contains(read(t, guide), "\n<!-- needs: sshd -->\n") {
+		s := lab.SSH(t, lab.SSHDOpts{})
+		env = append(env, "SSH_PORT="+s.Port, "USER=root")
+		if err := os.Mkdir(join(home, ".ssh"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(join(home, ".ssh", "id_ed25519"), []byte(read(t, s.Key)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if strings.Contains(read(t, guide), "\n<!-- needs: docker -->\n") {
+		engine := lab.Docker(t)
+		engine.Images(t)
+		engine.CLI(t, "tag", lab.BuildKitImage, "moby/buildkit:latest")
+		env = append(env, "DOCKER_HOST="+engine.Host())
+	}
+	if strings.Contains(read(t, guide), "\n<!-- needs: docker-network -->\n") {
+		env = append(env, "DOCKER_HOST="+lab.DockerWithNetwork(t).Host())
+	}
+	if strings.Contains(read(t, guide), "\n<!-- needs: kube -->\n") {
+		env = append(env, needsKube(t, bin)...)
+	}
+	return env
 }
 
 // shell is a bash that runs one command after the other.

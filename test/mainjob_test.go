@@ -95,8 +95,7 @@ func TestChoiceOfBuilder(t *testing.T) {
 func TestUseBelongsToTheEngine(t *testing.T) {
 	berth, bk := shared(t)
 	elsewhere := berth.With("DOCKER_HOST=unix:///nowhere/else.sock")
-	r := elsewhere.Fail("inspect")
-	has(t, "stderr", r.Stderr, "no builder is chosen", "hint: ")
+	has(t, "inspect", elsewhere.OK("inspect").Stdout, "default", "docker-unreachable", "Hint: no builder is chosen")
 	berth.OK("use", "--global", "b")
 	has(t, "inspect", elsewhere.OK("inspect").Stdout, bk.UnixAddr())
 	berth.OK("use", "--default", "b")
