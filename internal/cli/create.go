@@ -34,6 +34,13 @@ name.
 Endpoints:
   unix:///path/to/buildkitd.sock
   tcp://HOST:PORT                 IPv6 hosts in brackets: tcp://[::1]:1234
+  ssh://[USER@]HOST[:PORT][/SOCKET]
+  docker-container://NAME[?context=CONTEXT]
+  podman-container://NAME, nerdctl-container://NAME
+  kube-pod://NAME, kube-deployment://NAME, kube-statefulset://NAME,
+  kube-service://NAME, kube-selector://?selector=LABELS
+  exec://?cmd=COMMAND             a command that speaks BuildKit on its stdio
+  npipe:////./pipe/NAME           on Windows
 
 Driver options (--driver-opt k=v,k=v, or one each):
   cacert, cert, key   TLS: the CA's certificate, and your own certificate and key
