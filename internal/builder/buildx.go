@@ -68,7 +68,7 @@ func dockerCommand(context string) string {
 	if context == "" || context == dockerconfig.DefaultContext {
 		return "docker"
 	}
-	return "docker --context " + context
+	return "docker --context " + hint.Quote(context)
 }
 
 // contextOf finds the docker context that a node's endpoint stands for: buildx
@@ -143,10 +143,10 @@ func kubeconfig(n Node) string {
 func kubectl(n Node) string {
 	cmd := "kubectl"
 	if file := kubeconfig(n); file != "" {
-		cmd += " --kubeconfig " + file
+		cmd += " --kubeconfig " + hint.Quote(file)
 	}
 	if ns := n.DriverOpts["namespace"]; ns != "" {
-		cmd += " --namespace " + ns
+		cmd += " --namespace " + hint.Quote(ns)
 	}
 	return cmd
 }

@@ -9,6 +9,7 @@ package hint
 import (
 	"errors"
 	"slices"
+	"strings"
 )
 
 // Hinter is an error that knows remedies for itself. Each hint is one line
@@ -88,3 +89,14 @@ type quiet struct{ error }
 
 func (quiet) Error() string   { return "" }
 func (q quiet) Unwrap() error { return q.error }
+
+// Quote makes an argument of a line that is to be pasted one word of a shell's.
+func Quote(s string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,=@%+", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

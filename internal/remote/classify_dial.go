@@ -33,7 +33,7 @@ func classifyDial(t Target, err error, took time.Duration) *cause {
 		c.class, c.text, c.tries = Refused, "connection refused", refusedHints(t)
 	case isAny(err, unreachableErrnos()):
 		c.class, c.text = Unreachable, unreachableText(err)
-		c.tries = []string{"is this machine on the right network or VPN?", "ping " + quote(host)}
+		c.tries = []string{"is this machine on the right network or VPN?", "ping " + hint.Quote(host)}
 	case isAny(err, resetErrnos()):
 		c.class, c.text = Closed, "the connection was reset while connecting"
 	case errors.As(err, &ne) && ne.Timeout():
@@ -61,7 +61,7 @@ func classifySocket(t Target, c *cause) bool {
 	switch {
 	case errors.Is(c.err, fs.ErrNotExist):
 		c.class, c.text = NoSocket, "no such socket"
-		c.tries = []string{"is buildkitd running? start it with: buildkitd --addr unix://" + quote(p)}
+		c.tries = []string{"is buildkitd running? start it with: buildkitd --addr unix://" + hint.Quote(p)}
 		if st, err := os.Stat(path.Dir(p)); err != nil || !st.IsDir() {
 			c.tries = append([]string{fmt.Sprintf("the folder %s does not exist either; is the path right?", path.Dir(p))}, c.tries...)
 		}
@@ -73,11 +73,11 @@ func classifySocket(t Target, c *cause) bool {
 		c.tries = []string{"the daemon does not accept connections; is it hanging? look at its log"}
 	case serr == nil && st.Mode()&fs.ModeSocket == 0 && !windows():
 		c.class, c.text = BadConfig, fmt.Sprintf("%s is %s, not a socket", p, kindOf(st.Mode()))
-		c.tries = []string{"ls -l " + quote(p)}
+		c.tries = []string{"ls -l " + hint.Quote(p)}
 	case isAny(c.err, refusedErrnos()):
 		c.class, c.text = Refused, "connection refused"
 		c.tries = []string{
-			"the socket is there, but no daemon listens on it: start it with: buildkitd --addr unix://" + quote(p),
+			"the socket is there, but no daemon listens on it: start it with: buildkitd --addr unix://" + hint.Quote(p),
 		}
 	default:
 		return false
@@ -100,15 +100,15 @@ func deniedBy(p string) (string, []string) {
 	st, err := os.Lstat(p)
 	if err == nil {
 		return "permission denied on the socket" + ownedBy(st),
-			append(groupHints(st), "let buildkitd give the socket to your group: buildkitd --group \"$(id -g)\" …", "ls -l "+quote(p))
+			append(groupHints(st), "let buildkitd give the socket to your group: buildkitd --group \"$(id -g)\" …", "ls -l "+hint.Quote(p))
 	}
 	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
 		if st, err := os.Lstat(dir); err == nil {
 			return fmt.Sprintf("permission denied in the folder %s%s", dir, ownedBy(st)),
-				[]string{"the folder keeps this user out: ls -ld " + quote(dir)}
+				[]string{"the folder keeps this user out: ls -ld " + hint.Quote(dir)}
 		}
 	}
-	return "permission denied on the socket", []string{"ls -l " + quote(p)}
+	return "permission denied on the socket", []string{"ls -l " + hint.Quote(p)}
 }
 
 func classifyDNS(c *cause, dns *net.DNSError, host string) {
@@ -116,13 +116,13 @@ func classifyDNS(c *cause, dns *net.DNSError, host string) {
 		host = strings.TrimSuffix(t, ".")
 	}
 	c.class = DNS
-	c.tries = []string{"is the name right? getent hosts " + quote(host)}
+	c.tries = []string{"is the name right? getent hosts " + hint.Quote(host)}
 	switch {
 	case dns.IsNotFound:
 		c.text = "no such host: " + host
 	case dns.IsTimeout:
 		c.text, c.bare = "the name server did not answer for "+host, true
-		c.tries = []string{"is the network up? getent hosts " + quote(host)}
+		c.tries = []string{"is the network up? getent hosts " + hint.Quote(host)}
 	default:
 		c.text = "the name server could not answer for " + host
 	}
@@ -131,7 +131,7 @@ func classifyDNS(c *cause, dns *net.DNSError, host string) {
 // tryHint is a command that shows the same failure without berth.
 func tryHint(t Target) string {
 	if t.Endpoint.Scheme != endpoint.SchemeSSH {
-		return "nc -vz " + quote(t.Endpoint.Hostname()) + " " + t.Endpoint.Port
+		return "nc -vz " + hint.Quote(t.Endpoint.Hostname()) + " " + t.Endpoint.Port
 	}
 	line := "ssh -v "
 	if t.Endpoint.Port != "" {

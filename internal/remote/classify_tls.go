@@ -253,7 +253,7 @@ func clientCert(t Target, hs *handshake, text string, err error) *cause {
 			remake(t, map[string]string{endpoint.OptCert: "CERT.pem", endpoint.OptKey: "KEY.pem"})}
 		return c
 	}
-	c.tries = []string{"we sent " + t.Options.Cert + "; look at it: openssl x509 -noout -issuer -dates -ext extendedKeyUsage -in " + quote(t.Options.Cert)}
+	c.tries = []string{"we sent " + t.Options.Cert + "; look at it: openssl x509 -noout -issuer -dates -ext extendedKeyUsage -in " + hint.Quote(t.Options.Cert)}
 	if signers != "" {
 		c.tries = append(c.tries, "the daemon wants one"+signers)
 	}
@@ -262,5 +262,5 @@ func clientCert(t Target, hs *handshake, text string, err error) *cause {
 
 // openssl is the command that shows a handshake in full.
 func openssl(t Target) string {
-	return fmt.Sprintf("openssl s_client -connect %s -servername %s -alpn h2", quote(t.Endpoint.Address()), quote(serverName(t)))
+	return fmt.Sprintf("openssl s_client -connect %s -servername %s -alpn h2", hint.Quote(t.Endpoint.Address()), hint.Quote(serverName(t)))
 }

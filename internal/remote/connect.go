@@ -133,7 +133,7 @@ func (r *run) loop(ctx, bctx context.Context, attempt func(context.Context, *run
 		if err := interrupted(ctx); err != nil {
 			return err
 		}
-		r.note(why, bctx.Err() != nil, time.Since(began))
+		r.note(why, spent(bctx), time.Since(began))
 		if r.config.Once || !r.last.heals() || !sleep(bctx, jitter(delay)) {
 			break
 		}
@@ -155,6 +155,13 @@ func (r *run) note(why *cause, cut bool, took time.Duration) {
 	}
 	r.last = why
 	r.report.failed(why)
+}
+
+// spent tells whether the budget is used up. A dial that ends by the same clock
+// may return before the context itself has noticed.
+func spent(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // jitter keeps many clients from coming back at the same moment.

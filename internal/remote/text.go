@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
 )
 
 const (
@@ -34,17 +35,6 @@ func printable(s string, limit int) string {
 	return strings.TrimSpace(b.String())
 }
 
-// quote makes an argument safe to paste into a shell.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,=@%+", r)
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
-}
-
 // remake is the command that gives the node other driver options: set are put
 // in, and without a value taken out.
 func remake(t Target, set map[string]string) string {
@@ -61,16 +51,16 @@ func remake(t Target, set map[string]string) string {
 	}
 	cmd := "berth create"
 	if t.Builder != "" {
-		cmd += " --name " + quote(t.Builder)
+		cmd += " --name " + hint.Quote(t.Builder)
 	}
 	if t.Node != "" {
-		cmd += " --node " + quote(t.Node)
+		cmd += " --node " + hint.Quote(t.Node)
 	}
 	cmd += " --driver remote"
 	if len(kv) > 0 {
-		cmd += " --driver-opt " + quote(strings.Join(kv, ","))
+		cmd += " --driver-opt " + hint.Quote(strings.Join(kv, ","))
 	}
-	return cmd + " " + quote(t.Endpoint.String())
+	return cmd + " " + hint.Quote(t.Endpoint.String())
 }
 
 // withTLS is remake with TLS switched on, by placeholders where nothing is

@@ -62,7 +62,7 @@ func loadFiles(o endpoint.Options) (tlsFiles, error) {
 	}
 	if !fits(certs[0], key) {
 		return f, hint.New(fmt.Sprintf("the key in %s (driver option key) does not belong to the certificate in %s (driver option cert)", o.Key, o.Cert),
-			"compare: openssl x509 -noout -pubkey -in "+quote(o.Cert)+" ; openssl pkey -pubout -in "+quote(o.Key))
+			"compare: openssl x509 -noout -pubkey -in "+hint.Quote(o.Cert)+" ; openssl pkey -pubout -in "+hint.Quote(o.Key))
 	}
 	f.cert = &tls.Certificate{PrivateKey: key, Leaf: certs[0]}
 	for _, c := range certs {
@@ -91,7 +91,7 @@ func readBounded(option, path string) ([]byte, error) {
 	st, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fileError(option, path, err, "ls -l "+quote(path))
+		return nil, fileError(option, path, err, "ls -l "+hint.Quote(path))
 	case err != nil:
 		return nil, fileError(option, path, err)
 	case st.IsDir():
@@ -101,7 +101,7 @@ func readBounded(option, path string) ([]byte, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fileError(option, path, err, "ls -l "+quote(path))
+		return nil, fileError(option, path, err, "ls -l "+hint.Quote(path))
 	}
 	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
@@ -177,7 +177,7 @@ func loadKey(path string) (crypto.Signer, error) {
 	if err != nil {
 		var hints []string
 		if errors.Is(err, errEncrypted) {
-			hints = []string{"write it without the passphrase: openssl pkey -in " + quote(path) + " -out key-plain.pem && chmod 600 key-plain.pem"}
+			hints = []string{"write it without the passphrase: openssl pkey -in " + hint.Quote(path) + " -out key-plain.pem && chmod 600 key-plain.pem"}
 		}
 		return nil, fileError(endpoint.OptKey, path, err, hints...)
 	}

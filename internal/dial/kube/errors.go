@@ -18,6 +18,7 @@ import (
 	"github.com/berthbuild/berth/internal/dial/kube/kubeapi"
 	"github.com/berthbuild/berth/internal/dial/stdio"
 	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/kubeconfig"
 )
 
@@ -336,18 +337,7 @@ func (p *podObject) died(container string) string {
 func (c *cluster) kubectl(args ...string) string {
 	all := []string{"kubectl"}
 	if c.config.Context != "" {
-		all = append(all, "--context", quote(c.config.Context))
+		all = append(all, "--context", hint.Quote(c.config.Context))
 	}
 	return strings.Join(append(append(all, "-n", c.ns), args...), " ")
-}
-
-// quote makes one word of a shell's of s.
-func quote(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@=,", r)
-	}
-	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

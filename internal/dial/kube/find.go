@@ -12,6 +12,7 @@ import (
 	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/dial/kube/kubeapi"
 	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
 )
 
 const (
@@ -96,7 +97,7 @@ func (c *cluster) choose(ctx context.Context, all []podObject, what, selector, c
 	return nil, &dial.Error{
 		Class: NotReady, Heals: true,
 		Text:  fmt.Sprintf("no ready pod %s in namespace %s: 0 of %d ready%s", what, c.ns, len(all), why),
-		Tries: []string{c.kubectl("get", "pods", "-l", quote(selector))},
+		Tries: []string{c.kubectl("get", "pods", "-l", hint.Quote(selector))},
 	}
 }
 
