@@ -20,30 +20,53 @@ const (
 	OptCACert         = "cacert"
 	OptCert           = "cert"
 	OptKey            = "key"
+	OptTLSDir         = "tlsdir"
+	OptCA             = "ca"
 	OptServerName     = "servername"
+	OptProxy          = "proxy"
 	OptDefaultLoad    = "default-load"
 	OptConnectTimeout = "connect-timeout"
 )
 
+// CASystem is the one value of OptCA: trust the CAs that the system trusts.
+const CASystem = "system"
+
 // Options is how to talk to an endpoint. CACert, Cert and Key are paths of
-// PEM files; they are not opened here.
+// PEM files, TLSDir is that of a folder with all three; they are not opened
+// here.
 type Options struct {
 	CACert         string
 	Cert           string
 	Key            string
+	TLSDir         string        // in place of the three
+	SystemCA       bool          // trust the system's CAs, besides those of CACert or TLSDir
 	ServerName     string        // "" means the endpoint's host
+	Proxy          Proxy         // tcp only
 	DefaultLoad    bool          // load a result into Docker when no output was asked for
 	ConnectTimeout time.Duration // 0 means the default budget
+
+	// Inline is certificates and key as text, in place of the files. It comes
+	// from the environment only, and Map leaves it out: it is never stored.
+	Inline Inline
+	// FromEnv says that files and Inline come from the variables of TLSFromEnv,
+	// so that messages name those.
+	FromEnv bool
 
 	// loadOff remembers default-load=false, which is stored as typed, while
 	// the zero value means that nothing was said.
 	loadOff bool
 }
 
-// TLS tells whether the connection is encrypted: any of the four TLS options
+// Inline is PEM text.
+type Inline struct{ CACert, Cert, Key Secret }
+
+// TLS tells whether the connection is encrypted: any of the TLS options
 // switches it on.
-func (o Options) TLS() bool {
-	return o.CACert != "" || o.Cert != "" || o.Key != "" || o.ServerName != ""
+func (o Options) TLS() bool { return o.identity() || o.ServerName != "" }
+
+// identity tells whether anything was said about whom to trust, or who we are.
+func (o Options) identity() bool {
+	return o.CACert != "" || o.Cert != "" || o.Key != "" || o.TLSDir != "" || o.SystemCA || o.Inline != Inline{}
 }
 
 // ServerNameFor is the name that the daemon's certificate must be valid for:
@@ -55,13 +78,20 @@ func (o Options) ServerNameFor(e Endpoint) string {
 	return strings.TrimSuffix(e.Hostname(), ".")
 }
 
-// Map is the stored form: only what was set. It is never nil.
+// Map is the stored form: only what was set, and with a proxy's password in it;
+// see Redacted for what is shown. It is never nil.
 func (o Options) Map() map[string]string {
 	m := make(map[string]string)
-	for k, v := range map[string]string{OptCACert: o.CACert, OptCert: o.Cert, OptKey: o.Key, OptServerName: o.ServerName} {
+	for k, v := range map[string]string{
+		OptCACert: o.CACert, OptCert: o.Cert, OptKey: o.Key, OptTLSDir: o.TLSDir,
+		OptServerName: o.ServerName, OptProxy: o.Proxy.stored(),
+	} {
 		if v != "" {
 			m[k] = v
 		}
+	}
+	if o.SystemCA {
+		m[OptCA] = CASystem
 	}
 	if o.DefaultLoad || o.loadOff {
 		m[OptDefaultLoad] = strconv.FormatBool(o.DefaultLoad)
@@ -86,7 +116,7 @@ func SplitOptions(flags []string) (map[string]string, error) {
 			key, value, ok := strings.Cut(field, "=")
 			key = strings.TrimSpace(key)
 			if !ok || key == "" {
-				return nil, hint.New(fmt.Sprintf("driver option %q is not of the form name=value", clip(field)),
+				return nil, hint.New(fmt.Sprintf("driver option %q is not of the form name=value", masked(field)),
 					"a value with a comma is quoted as a whole: --driver-opt '\"cacert=/a,b/ca.pem\",cert=…'")
 			}
 			if old, dup := all[key]; dup && old != value {
@@ -103,7 +133,7 @@ func splitCSV(flag string) ([]string, error) {
 		return nil, nil
 	}
 	bad := func(why string) error {
-		return hint.New(fmt.Sprintf("driver options %q: %s", clip(flag), why),
+		return hint.New(fmt.Sprintf("driver options %q: %s", masked(flag), why),
 			"quotes go around a whole field: --driver-opt '\"cacert=/a,b/ca.pem\",cert=…'")
 	}
 	if strings.ContainsAny(flag, "\r\n\x00") {
@@ -136,8 +166,14 @@ func ParseOptions(e Endpoint, kv map[string]string) (Options, error) {
 			return Options{}, hint.New(fmt.Sprintf("driver option %q is for TLS, which a %s:// endpoint does not speak", key, e.Scheme),
 				"leave it out, or use a tcp:// endpoint")
 		}
+		if e.Scheme != SchemeTCP && key == OptProxy {
+			return Options{}, noProxy(e)
+		}
 	}
 	switch {
+	case o.TLSDir != "" && (o.CACert != "" || o.Cert != "" || o.Key != ""):
+		return Options{}, hint.New(`driver option "tlsdir" stands for "cacert", "cert" and "key", and cannot be given together with one of them`,
+			"leave tlsdir out, or the others; with tlsdir, ca=system trusts the system's CAs too")
 	case o.Cert != "" && o.Key == "":
 		return Options{}, hint.New(`driver option "cert" needs "key" too`, "--driver-opt cert=CERT.pem,key=KEY.pem")
 	case o.Key != "" && o.Cert == "":
@@ -146,15 +182,37 @@ func ParseOptions(e Endpoint, kv map[string]string) (Options, error) {
 	return o, nil
 }
 
-func isTLS(key string) bool {
-	return key == OptCACert || key == OptCert || key == OptKey || key == OptServerName
+// OptionNames are the names of all driver options.
+func OptionNames() []string {
+	return append(TLSOptions(), OptProxy, OptDefaultLoad, OptConnectTimeout)
+}
+
+// TLSOptions are the names of the options that switch TLS on.
+func TLSOptions() []string {
+	return []string{OptCACert, OptCert, OptKey, OptTLSDir, OptCA, OptServerName}
+}
+
+func isTLS(key string) bool { return slices.Contains(TLSOptions(), key) }
+
+// noProxy refuses a proxy where there is no connection for it to make.
+func noProxy(e Endpoint) error {
+	var hints []string
+	switch e.Scheme {
+	case SchemeSSH:
+		hints = []string{"ssh goes through others by its own configuration: ProxyJump in ~/.ssh/config"}
+	case SchemeKubePod, SchemeKubeDeployment, SchemeKubeStatefulSet, SchemeKubeService, SchemeKubeSelector:
+		hints = []string{"a cluster's proxy is set in the kubeconfig: proxy-url"}
+	default:
+		hints = []string{"leave it out, or use a tcp:// endpoint"}
+	}
+	return hint.New(fmt.Sprintf("driver option %q is for tcp:// endpoints, not for %s://", OptProxy, e.Scheme), hints...)
 }
 
 func (o *Options) set(key, value string) error {
 	bad := func(why string, hints ...string) error {
 		return hint.New(fmt.Sprintf("driver option %q %s", key, why), hints...)
 	}
-	known := []string{OptCACert, OptCert, OptKey, OptServerName, OptDefaultLoad, OptConnectTimeout}
+	known := OptionNames()
 	switch {
 	case !slices.Contains(known, key):
 		return unknownOption(key, known)
@@ -172,6 +230,19 @@ func (o *Options) set(key, value string) error {
 		o.Cert = value
 	case OptKey:
 		o.Key = value
+	case OptTLSDir:
+		o.TLSDir = value
+	case OptCA:
+		if value != CASystem {
+			return bad(fmt.Sprintf("knows only the value %q", CASystem), "a CA of your own is named by its file: "+OptCACert+"=CA.pem")
+		}
+		o.SystemCA = true
+	case OptProxy:
+		p, err := ParseProxy(value)
+		if err != nil {
+			return hint.Wrap(err, fmt.Sprintf("driver option %q", key))
+		}
+		o.Proxy = p
 	case OptServerName:
 		if err := checkServerName(value); err != nil {
 			return bad(fmt.Sprintf("is not a DNS name or IP address: %v", err), serverNameHint(value)...)
@@ -230,7 +301,16 @@ func unknownOption(key string, known []string) error {
 			remedy = "did you mean " + k + "?"
 		}
 	}
-	return hint.New(fmt.Sprintf("driver option %q is unknown", clip(key)), remedy)
+	return hint.New(fmt.Sprintf("driver option %q is unknown", masked(key)), remedy)
+}
+
+// masked is clip for what may hold a proxy's password: what stands before the
+// last @ is left out.
+func masked(s string) string {
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		s = "…" + s[i:]
+	}
+	return clip(s)
 }
 
 func clip(s string) string {

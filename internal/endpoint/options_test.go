@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 	"testing"
@@ -58,6 +59,11 @@ func TestParseOptionsGood(t *testing.T) {
 		{"tcp://h:1", map[string]string{"servername": "10.0.0.1"}, Options{ServerName: "10.0.0.1"}, true},
 		{"tcp://h:1", map[string]string{"servername": "::1"}, Options{ServerName: "::1"}, true},
 		{"tcp://h:1", map[string]string{"cacert": "/ca"}, Options{CACert: "/ca"}, true},
+		{"tcp://h:1", map[string]string{"tlsdir": "/certs", "ca": "system"}, Options{TLSDir: "/certs", SystemCA: true}, true},
+		{"tcp://h:1", map[string]string{"ca": "system"}, Options{SystemCA: true}, true},
+		{"tcp://h:1", map[string]string{"ca": "system", "cacert": "/ca"}, Options{SystemCA: true, CACert: "/ca"}, true},
+		{"tcp://h:1", map[string]string{"proxy": "env"}, Options{Proxy: Proxy{Kind: ProxyEnv}}, false},
+		{"tcp://h:1", map[string]string{"proxy": "http://p:3128"}, Options{Proxy: Proxy{Kind: ProxyHTTP, Host: "p", Port: "3128"}}, false},
 		{"unix:///a", map[string]string{"default-load": "true", "connect-timeout": "1m"}, Options{DefaultLoad: true, ConnectTimeout: time.Minute}, false},
 		{"unix:///a", map[string]string{"default-load": "false"}, Options{loadOff: true}, false},
 	} {
@@ -100,6 +106,17 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"tcp://h:1", "connect-timeout", "-1s", "more than 0", ""},
 		{"tcp://h:1", "connect-timeout", "soon", "not a duration", "20s"},
 		{"tcp://h:1", "connect-timeout", "", "is empty", ""},
+		{"tcp://h:1", "ca", "/ca.pem", `knows only the value "system"`, "cacert=CA.pem"},
+		{"tcp://h:1", "tlsdir", "", "is empty", ""},
+		{"tcp://h:1", "proxy", "p:3128", `"proxy": has no scheme`, "http://p:3128"},
+		{"tcp://h:1", "proxy", "socks4://p:1", `"socks4" is not a kind of proxy`, "socks5h"},
+		{"tcp://h:1", "proxy", "http://p:0", "not a number from 1 to 65535", ""},
+		{"tcp://h:1", "proxy", "http://", "host is missing", ""},
+		{"unix:///a", "tlsdir", "/c", `"tlsdir" is for TLS`, ""},
+		{"unix:///a", "ca", "system", `"ca" is for TLS`, ""},
+		{"unix:///a", "proxy", "env", `"proxy" is for tcp:// endpoints, not for unix://`, ""},
+		{"ssh://h", "proxy", "env", `"proxy" is for tcp:// endpoints, not for ssh://`, "ProxyJump"},
+		{"kube-pod://p", "proxy", "env", `not for kube-pod://`, "proxy-url"},
 		{"unix:///a", "cacert", "/ca", `"cacert" is for TLS`, ""},
 		{"unix:///a", "servername", "h", `"servername" is for TLS`, ""},
 		{"unix:///a", "key", "/k", `"key" is for TLS`, ""},
@@ -140,7 +157,11 @@ func mustParse(t *testing.T, raw string) Endpoint {
 }
 
 func FuzzOptions(f *testing.F) {
-	for _, seed := range []string{"", "cacert=/a,cert=/b,key=/c", `"cacert=/a,b"`, "connect-timeout=1ns", "default-load=T", "servername=a.b", "x", "=,", `"`} {
+	for _, seed := range []string{
+		"", "cacert=/a,cert=/b,key=/c", `"cacert=/a,b"`, "connect-timeout=1ns", "default-load=T", "servername=a.b", "x", "=,", `"`,
+		"tlsdir=/certs,ca=system", "tlsdir=~/c,cacert=/x", "ca=other", "proxy=env", "proxy=http://me:p%40ss@proxy:3128",
+		"proxy=socks5h://[::1]:1080/", "proxy=https://p", "proxy=http://@p", "proxy=http://a:b:c@p:1", "proxy=SOCKS5://me:%00@p",
+	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, flag string) {
@@ -154,8 +175,44 @@ func FuzzOptions(f *testing.F) {
 			return
 		}
 		again, err := ParseOptions(e, o.Map())
-		if err != nil || again != o {
-			t.Fatalf("%q: %+v became %+v, %v", flag, o, again, err)
+		if err != nil || !maps.Equal(again.Map(), o.Map()) {
+			t.Fatalf("%q: %v became %v, %v", flag, o.Map(), again.Map(), err)
+		}
+		again.Proxy.Password, o.Proxy.Password = Secret{}, Secret{} // equal by what they hold, not by ==
+		if again != o {
+			t.Fatalf("%q: %+v became %+v", flag, o, again)
+		}
+	})
+}
+
+// FuzzNoProxyPassword puts a password where a proxy has it.
+func FuzzNoProxyPassword(f *testing.F) {
+	f.Add("proxy=http://", "proxy:3128")
+	f.Add(`"proxy=http://`, "h")
+	f.Add("proxy=socks4://", "h:1,cert=x")
+	f.Add("proxy:http://", "h:1")
+	f.Add("proxy=", "h/x?y")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		const secret = "hunter2hunter2"
+		if strings.Contains(after, "=") || strings.Contains(before, secret) { // another option, whose value is no secret
+			return
+		}
+		flag := before + "user:" + secret + "@" + after
+		kv, err := SplitOptions([]string{flag})
+		var o Options
+		if err == nil {
+			o, err = ParseOptions(Endpoint{Scheme: SchemeTCP, Host: "h", Port: "1"}, kv)
+		}
+		said := fmt.Sprintf("%+v %v", o.Proxy, o.Proxy)
+		if err != nil {
+			said += err.Error() + strings.Join(hint.Of(err), "")
+		}
+		for _, v := range Redacted(map[string]string{OptProxy: kv[OptProxy]}) {
+			said += v
+		}
+		_, isProxy := kv[OptProxy]
+		if strings.Contains(said, secret) && (isProxy || err == nil || strings.HasPrefix(before, "proxy")) {
+			t.Fatalf("%q: %s", flag, said)
 		}
 	})
 }

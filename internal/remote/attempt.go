@@ -15,6 +15,10 @@ import (
 // probeTimeout bounds the look whether a peer that hangs up on us speaks TLS.
 const probeTimeout = 2 * time.Second
 
+// proxyLimit is how long an attempt through a proxy may take: the proxy makes
+// one of its own, and says what became of it only when that has ended.
+const proxyLimit = 15 * time.Second
+
 // attempt dials, shakes hands and asks, once. Exactly one result is nil.
 func (r *run) attempt(ctx context.Context) (*Conn, *cause) {
 	l, why := r.open(ctx)
@@ -31,7 +35,9 @@ func (r *run) open(ctx context.Context) (*line, *cause) {
 	var hs *handshake
 	if r.target.Options.TLS() {
 		var err error
-		if hs, err = newHandshake(r.target); err != nil {
+		end := dial.Begin(ctx, StageFiles)
+		hs, err = newHandshake(ctx, r.target, r.scheme.Keys)
+		if end("", err); err != nil {
 			return nil, classifyFiles(err)
 		}
 	}
@@ -45,7 +51,9 @@ func (r *run) open(ctx context.Context) (*line, *cause) {
 	if hs != nil {
 		r.report.at(stageTLS)
 		tc := tls.Client(l.raw, hs.config)
-		if err := tc.HandshakeContext(ctx); err != nil {
+		end := dial.Begin(ctx, StageTLS)
+		err := tc.HandshakeContext(ctx)
+		if end("", err); err != nil {
 			timedOut := ctx.Err() != nil
 			_ = l.hangUp(nil)
 			return nil, classifyHandshake(r.target, hs, l, err, timedOut)
@@ -58,10 +66,14 @@ func (r *run) open(ctx context.Context) (*line, *cause) {
 
 func (r *run) dial(ctx context.Context) (*line, *cause) {
 	r.report.at(stageDial)
-	ctx, cancel := context.WithTimeout(ctx, max(r.limits.dial, r.scheme.Limit))
+	limit := max(r.limits.dial, r.scheme.Limit)
+	if !r.target.Options.Proxy.IsZero() {
+		limit = max(limit, proxyLimit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	began := time.Now()
-	c, err := r.scheme.Dial(ctx, r.target.Endpoint)
+	c, err := r.connect(ctx)
 	if err != nil {
 		return nil, classifyDial(r.target, err, time.Since(began))
 	}
@@ -78,6 +90,18 @@ func (r *run) dial(ctx context.Context) (*line, *cause) {
 	return l, nil
 }
 
+// connect dials as the options say.
+func (r *run) connect(ctx context.Context) (net.Conn, error) {
+	proxy := r.target.Options.Proxy
+	switch {
+	case proxy.IsZero():
+		return r.scheme.Dial(ctx, r.target.Endpoint)
+	case r.scheme.Via == nil:
+		return nil, &dial.Error{Class: BadConfig, Text: r.scheme.Name + ":// endpoints are not reached through a proxy"}
+	}
+	return r.scheme.Via(ctx, r.target.Endpoint, proxy)
+}
+
 // greet hands the line to gRPC and asks the daemon who it is.
 func (r *run) greet(ctx context.Context, l *line) (*Conn, *cause) {
 	ctx, cancel := context.WithDeadline(ctx, r.until)
@@ -90,7 +114,9 @@ func (r *run) greet(ctx context.Context, l *line) (*Conn, *cause) {
 		return nil, &cause{class: BadConfig, text: err.Error(), err: err, stage: stageInfo}
 	}
 	conn := &Conn{target: r.target, client: c, host: l.host, line: l}
-	if err = conn.ask(ctx); err == nil {
+	err = conn.ask(ctx)
+	traceAnswer(ctx, l, began, err)
+	if err == nil {
 		l.prove()
 		return conn, nil
 	}
@@ -123,7 +149,7 @@ func (c *Conn) ask(ctx context.Context) error {
 func (r *run) speaksTLS(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	c, err := r.scheme.Dial(ctx, r.target.Endpoint)
+	c, err := r.connect(dial.WithTracer(ctx, nil)) // no part of the way
 	if err != nil {
 		return false
 	}

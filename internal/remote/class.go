@@ -46,6 +46,9 @@ const (
 	ConnectError     Class = "connect"           // the system cannot make a connection (no files left, …)
 )
 
+// The classes of a proxy are dial.ProxyUnreachable and those after it; that of a
+// key whose passphrase is not known is dial.KeyLocked.
+
 // heals tells whether waiting may help with a failure of the class, unless a
 // scheme has said so itself.
 func heals(c Class) bool {

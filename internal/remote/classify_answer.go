@@ -114,9 +114,9 @@ func inGRPC(t Target, err error, c *cause) {
 		c.tries = []string{"is this the port of buildkitd, and not of containerd or another service? " + t.Endpoint.String()}
 	case codes.PermissionDenied, codes.Unauthenticated:
 		c.class, c.text = Denied, "access denied"+said
-		switch {
-		case t.Options.Cert != "":
-			c.tries = []string{"is " + t.Options.Cert + " the certificate that it lets in?"}
+		switch where, err := locate(t.Options); {
+		case err == nil && where.cert.given():
+			c.tries = []string{"is " + where.cert.short() + " the certificate that it lets in?"}
 		case t.Options.TLS():
 			c.tries = []string{"does it want a client certificate? " +
 				remake(t, map[string]string{endpoint.OptCert: "CERT.pem", endpoint.OptKey: "KEY.pem"})}

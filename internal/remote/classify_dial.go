@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
 )
@@ -17,6 +18,9 @@ import (
 // classifyDial reads the error of a dial, which never got as far as a byte.
 func classifyDial(t Target, err error, took time.Duration) *cause {
 	if own := fromScheme(err, stageDial); own != nil {
+		if own.class == dial.ProxyUnreachable {
+			unreachedProxy(own, took)
+		}
 		return own
 	}
 	c := &cause{err: err, stage: stageDial}
@@ -51,6 +55,19 @@ func classifyDial(t Target, err error, took time.Duration) *cause {
 		c.tries = hint.Of(err)
 	}
 	return c
+}
+
+// unreachedProxy adds why there is no connection to a proxy.
+func unreachedProxy(c *cause, took time.Duration) {
+	var own *dial.Error
+	if !errors.As(c.err, &own) || own.Err == nil {
+		return
+	}
+	why := classifyDial(Target{}, own.Err, took)
+	c.text, c.bare = c.text+": "+why.text, why.bare
+	if why.class == DNS {
+		c.tries = why.tries
+	}
 }
 
 // classifySocket looks at the socket itself: the dial's error does not tell a

@@ -1,13 +1,14 @@
 package remote
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"strings"
 	"sync"
 
-	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/dial"
 )
 
 // handshake is one TLS handshake: what goes into it, and what the daemon
@@ -15,6 +16,7 @@ import (
 type handshake struct {
 	config *tls.Config
 	state  tls.ConnectionState // after it succeeded
+	files  TLSFiles
 
 	mu      sync.Mutex
 	asked   bool     // the daemon wanted a certificate of ours
@@ -23,25 +25,30 @@ type handshake struct {
 }
 
 // newHandshake reads the files, each time anew: certificates are rotated.
-func newHandshake(t Target) (*handshake, error) {
-	files, err := loadFiles(t.Options)
+func newHandshake(ctx context.Context, t Target, keys *dial.Keyring) (*handshake, error) {
+	files, err := settled(ctx, t.Options, keys)
 	if err != nil {
 		return nil, err
 	}
-	h := &handshake{has: files.cert != nil}
+	roots, err := files.roots()
+	if err != nil {
+		return nil, err
+	}
+	cert := files.certificate()
+	h := &handshake{files: files, has: cert != nil}
 	h.config = &tls.Config{
-		RootCAs:    files.roots,
+		RootCAs:    roots,
 		ServerName: serverName(t),
 		NextProtos: []string{"h2"},
 		MinVersion: tls.VersionTLS12,
 		GetClientCertificate: func(cri *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 			h.note(cri)
-			if files.cert == nil {
+			if cert == nil {
 				return &tls.Certificate{}, nil
 			}
 			// Sent even when the daemon names other CAs: its refusal says more
 			// than its complaint that there was none.
-			return files.cert, nil
+			return cert, nil
 		},
 	}
 	return h, nil
@@ -72,12 +79,4 @@ func (h *handshake) wanted() (bool, string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.asked, strings.Join(h.signers, ", ")
-}
-
-// caShown says which CAs the daemon's certificate was checked against.
-func caShown(o endpoint.Options) string {
-	if o.CACert == "" {
-		return "the system's CAs (no cacert is set)"
-	}
-	return "cacert " + o.CACert
 }

@@ -37,7 +37,8 @@ type recorder struct {
 
 	mu       sync.Mutex
 	heard    []byte
-	told     bool // news is closed
+	told     bool      // news is closed
+	first    time.Time // when the first byte came
 	readErr  error
 	writeErr error
 }
@@ -66,6 +67,9 @@ func (r *recorder) note(p []byte, err error) {
 	}
 	if r.readErr == nil && r.tells(err) {
 		r.readErr = err
+	}
+	if len(p) > 0 && r.first.IsZero() {
+		r.first = time.Now()
 	}
 	if !r.told && (len(p) > 0 || r.readErr != nil) {
 		r.told = true

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -36,9 +37,15 @@ func printable(s string, limit int) string {
 }
 
 // remake is the command that gives the node other driver options: set are put
-// in, and without a value taken out.
+// in, and without a value taken out. A proxy's password is not in it.
 func remake(t Target, set map[string]string) string {
-	opts := t.Options.Map()
+	if t.Options.FromEnv {
+		return inEnv(set)
+	}
+	opts := endpoint.Redacted(t.Options.Map())
+	if t.Options.TLSDir != "" && (set[endpoint.OptCACert] != "" || set[endpoint.OptCert] != "") {
+		inPlaceOfFolder(t.Options, opts)
+	}
 	maps.Copy(opts, set)
 	maps.DeleteFunc(opts, func(_, v string) bool { return v == "" })
 	var kv []string
@@ -63,6 +70,35 @@ func remake(t Target, set map[string]string) string {
 	return cmd + " " + hint.Quote(t.Endpoint.String())
 }
 
+// inPlaceOfFolder names the files of a tlsdir one by one, so that one of them
+// can be replaced.
+func inPlaceOfFolder(o endpoint.Options, opts map[string]string) {
+	delete(opts, endpoint.OptTLSDir)
+	where, err := locate(o)
+	if err != nil {
+		return
+	}
+	opts[endpoint.OptCACert], opts[endpoint.OptCert], opts[endpoint.OptKey] = where.ca.path, where.cert.path, where.key.path
+}
+
+// inEnv is remake for options that the environment gives.
+func inEnv(set map[string]string) string {
+	var export, unset []string
+	for _, option := range slices.Sorted(maps.Keys(set)) {
+		switch name := endpoint.EnvName(option); {
+		case name == "":
+		case set[option] == "":
+			unset = append(unset, name)
+		default:
+			export = append(export, name+"="+hint.Quote(set[option]))
+		}
+	}
+	if len(export) > 0 {
+		return "export " + strings.Join(export, " ")
+	}
+	return "unset " + strings.Join(unset, " ")
+}
+
 // withTLS is remake with TLS switched on, by placeholders where nothing is
 // known.
 func withTLS(t Target) string {
@@ -71,9 +107,22 @@ func withTLS(t Target) string {
 
 // withoutTLS is remake with TLS switched off.
 func withoutTLS(t Target) string {
-	return remake(t, map[string]string{
-		endpoint.OptCACert: "", endpoint.OptCert: "", endpoint.OptKey: "", endpoint.OptServerName: "",
-	})
+	off := map[string]string{}
+	for _, option := range endpoint.TLSOptions() {
+		off[option] = ""
+	}
+	return remake(t, off)
+}
+
+// span is a duration for people who compare clocks.
+func span(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return d.Round(time.Second).String()
+	case d < 48*time.Hour:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
 // names lists the names of a certificate: `"a", "b" and 3 more`.

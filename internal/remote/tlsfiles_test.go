@@ -45,7 +45,7 @@ func TestCheckTLS(t *testing.T) {
 	garbage := write(t, dir, "garbage", []byte("this is no PEM, s3cret"))
 	encrypted := write(t, dir, "encrypted", pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")}))
 	legacy := write(t, dir, "legacy", pem.EncodeToMemory(&pem.Block{
-		Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-128-CBC,00"}, Bytes: []byte("x"),
+		Type: "RSA PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "IDEA-CBC,00"}, Bytes: []byte("x"),
 	}))
 	damaged := write(t, dir, "damaged", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("not DER")}))
 	badKey := write(t, dir, "badkey", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: []byte("not DER")}))
@@ -85,8 +85,8 @@ func TestCheckTLS(t *testing.T) {
 		{"key: truncated", endpoint.Options{Cert: client.Cert, Key: halfKey}, "truncated", ""},
 		{"key: damaged", endpoint.Options{Cert: client.Cert, Key: badKey}, "damaged or unknown", ""},
 		{"key: a certificate", endpoint.Options{Cert: client.Cert, Key: client.Cert}, "holds a CERTIFICATE, not a private key", ""},
-		{"key: encrypted", endpoint.Options{Cert: client.Cert, Key: encrypted}, "encrypted", "openssl pkey -in " + encrypted},
-		{"key: encrypted, old form", endpoint.Options{Cert: client.Cert, Key: legacy}, "encrypted", "openssl pkey -in " + legacy},
+		{"key: encrypted, damaged", endpoint.Options{Cert: client.Cert, Key: encrypted}, "damaged encrypted key", ""},
+		{"key: encrypted, old form", endpoint.Options{Cert: client.Cert, Key: legacy}, "cannot read (IDEA-CBC)", "openssl pkey -in " + legacy},
 		{"key of another", endpoint.Options{Cert: client.Cert, Key: other.Key}, other.Key + " (driver option key) does not belong to the certificate in " + client.Cert, "openssl"},
 		{"cert without key", endpoint.Options{Cert: client.Cert}, "belong together", ""},
 	}
@@ -182,7 +182,7 @@ func FuzzPEM(f *testing.F) {
 		if cs, err := parseCerts(data); (err == nil) != (len(cs) > 0) {
 			t.Errorf("%d certificates and error %v", len(cs), err)
 		}
-		if k, err := parseKey(data); (err == nil) != (k != nil) {
+		if k, err := parseKey(data); (err == nil) != (k.signer != nil || k.unlock != nil) {
 			t.Errorf("key %T and error %v", k, err)
 		}
 	})

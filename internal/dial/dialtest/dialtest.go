@@ -76,6 +76,7 @@ func Run(t *testing.T, p Peer) {
 	tests := []test{
 		{"dial", testDial},
 		{"refused", testRefused},
+		{"stages", testStages},
 		{"cancelled before", testCancelledBefore},
 		{"slow peer", testSlowPeer},
 		{"read deadline", testReadDeadline},
@@ -88,6 +89,13 @@ func Run(t *testing.T, p Peer) {
 	if p.Stalled != nil {
 		tests = append(tests, stalledTests()...)
 	}
+	run(t, p, tests)
+}
+
+// RunStalled runs only the part of the suite that is about Peer.Stalled.
+func RunStalled(t *testing.T, p Peer) { run(t, p, stalledTests()) }
+
+func run(t *testing.T, p Peer, tests []test) {
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
 			NoLeaks(t)

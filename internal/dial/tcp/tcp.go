@@ -1,9 +1,11 @@
 // Package tcp dials tcp:// endpoints: a host name or address, and a port.
 //
-// It is not for TLS, which internal/remote adds where the options ask for it.
+// It is not for TLS, which internal/remote adds where the options ask for it,
+// nor for how one speaks with a proxy (internal/dial/proxy).
 //
 // Rules: all addresses of a name are tried, IPv6 and IPv4 side by side
-// ("happy eyeballs"), as net.Dialer does; no proxy and no environment.
+// ("happy eyeballs"), as net.Dialer does; a proxy, and the environment that may
+// name one, only where the driver option proxy asks for it.
 package tcp
 
 import (
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
+	"github.com/berthbuild/berth/internal/dial/proxy"
 	"github.com/berthbuild/berth/internal/endpoint"
 )
 
@@ -21,15 +24,23 @@ import (
 const idle = 15 * time.Second
 
 // Scheme is tcp://HOST:PORT.
-func Scheme() dial.Scheme {
+func Scheme(env dial.Env) dial.Scheme {
 	return dial.Scheme{
 		Name:    endpoint.SchemeTCP,
 		Summary: "a daemon that listens on TCP, with or without TLS",
-		Dial:    connect,
+		Stages: func(endpoint.Endpoint) []string {
+			return []string{dial.StageResolve, dial.StageConnect, dial.StageProxy}
+		},
+		Dial: connect,
+		Via: func(ctx context.Context, e endpoint.Endpoint, p endpoint.Proxy) (net.Conn, error) {
+			return proxy.Dial(ctx, p, e, env, connect)
+		},
+		Keys: dial.NewKeyring(env),
 	}
 }
 
 func connect(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idle, Interval: idle, Count: 4}}
-	return d.DialContext(ctx, "tcp", e.Address())
+	watched, done := dial.TraceNetwork(ctx)
+	return done(d.DialContext(watched, "tcp", e.Address()))
 }

@@ -6,6 +6,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/dial/dialtest"
 	"github.com/berthbuild/berth/internal/endpoint"
 )
@@ -36,7 +37,7 @@ func nobody(t testing.TB) endpoint.Endpoint {
 
 func TestConformance(t *testing.T) {
 	dialtest.Run(t, dialtest.Peer{
-		Scheme: Scheme(),
+		Scheme: Scheme(dial.Env{}),
 		Serve: func(t testing.TB, handle func(net.Conn)) endpoint.Endpoint {
 			l, e := listen(t)
 			dialtest.ServeListener(t, l, handle)
@@ -48,7 +49,7 @@ func TestConformance(t *testing.T) {
 }
 
 func TestRefusedKeepsTheChain(t *testing.T) {
-	_, err := Scheme().Dial(t.Context(), nobody(t))
+	_, err := Scheme(dial.Env{}).Dial(t.Context(), nobody(t))
 	var op *net.OpError
 	if !errors.As(err, &op) || op.Op != "dial" {
 		t.Errorf("error = %#v, want a *net.OpError of a dial", err)
@@ -64,7 +65,7 @@ func TestIPv6(t *testing.T) {
 		t.Skip("no IPv6 on this machine: ", err)
 	}
 	dialtest.ServeListener(t, l, func(c net.Conn) { _, _ = c.Write([]byte("6")) })
-	c, err := Scheme().Dial(t.Context(), parse(t, "tcp://"+l.Addr().String()))
+	c, err := Scheme(dial.Env{}).Dial(t.Context(), parse(t, "tcp://"+l.Addr().String()))
 	if err != nil {
 		t.Fatal(err)
 	}
