@@ -40,8 +40,24 @@ type Builder struct {
 	Dynamic      bool
 	Current      bool      // the one that commands use when none is named
 	LastActivity time.Time // zero when never used
-	Err          error     // why it cannot be used at all, such as a damaged file
+	Source       Source
+	File         string // the definition file that it is from, with OfFile
+	Err          error  // why it cannot be used at all, such as a damaged file
 }
+
+// Source is where a builder comes from.
+type Source int
+
+// Only what is Stored is kept in the state folder, can be chosen, and changes.
+const (
+	Stored   Source = iota
+	OfDocker        // a docker context
+	OfURL           // an endpoint in place of a name
+	OfFile          // a definition file
+)
+
+// KeepsRecords tells whether builds on b are recorded in the state folder.
+func (b *Builder) KeepsRecords() bool { return b.Source == Stored || b.Source == OfDocker }
 
 // Node is one daemon of a builder.
 type Node struct {
@@ -54,11 +70,14 @@ type Node struct {
 	Flags      []string
 	Files      map[string][]byte
 
-	// reach is what is dialled where that is not Endpoint itself, or err why it
-	// is not known; tries are hints for when it does not answer.
-	reach endpoint.Endpoint
-	tries []string
-	err   error
+	// reach is what is dialled where that is not Endpoint with DriverOpts, and
+	// options how; or err why it is not known. tries are hints for when it does
+	// not answer.
+	reach   endpoint.Endpoint
+	options endpoint.Options
+	tries   []string
+	err     error
+	source  Source
 }
 
 // Service works on the builders of one state folder.
@@ -72,12 +91,35 @@ type Service struct {
 	// Docker is docker's configuration, whose contexts are builders too. It is
 	// asked only when needed; nil means that there is none.
 	Docker func() (*dockerconfig.Config, error)
+
+	// What builders that nobody made need. All of it may be left out.
+
+	// Host is an endpoint to use when no builder is named and none was chosen;
+	// HostFrom says where it was set.
+	Host, HostFrom string
+	// TLS are the options that tcp endpoints without any get, when they are
+	// given in place of a name.
+	TLS func() (endpoint.Options, error)
+	// Dir is what relative paths in such an endpoint are relative to, and Home
+	// what ~ stands for.
+	Dir, Home string
+	// Definition is the definition file in force; it gives nil where there is
+	// none. It is asked only when needed.
+	Definition func() (*Definition, error)
+	// Ask asks the user to agree to a definition file. nil where nobody can be
+	// asked: the file is not used then.
+	Ask func(ctx context.Context, d *Definition, c Consent) (bool, error)
+	// Note says something that does not stop the command.
+	Note func(text string)
 }
 
 // Target is what a connection to the node needs. It fails for a node that this
 // version cannot dial, or whose stored settings are unusable.
 func (n Node) Target() (remote.Target, error) {
-	t := remote.Target{Builder: n.Builder, Node: n.Name, Endpoint: n.reach, Tries: n.tries}
+	t := remote.Target{Builder: n.Builder, Node: n.Name, Endpoint: n.reach, Options: n.options, Tries: n.tries}
+	if n.source == OfURL { // the endpoint says it all
+		t.Builder, t.Node = "", ""
+	}
 	fail := func(err error, hints ...string) (remote.Target, error) {
 		return t, hint.Wrap(err, fmt.Sprintf("node %s of builder %s", n.Name, n.Builder), hints...)
 	}
@@ -127,20 +169,32 @@ func (s *Service) List(ctx context.Context) ([]*Builder, error) {
 	slices.SortStableFunc(all, func(a, b *Builder) int {
 		return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name))
 	})
-	return s.withEngines(all, current, err)
+	all, err = s.withEngines(all, current, err)
+	return s.withDefined(ctx, all), err
 }
 
 // Find gives the builder called name, or the chosen one when name is empty:
-// where none was chosen, that of the docker context in force.
+// where none was chosen, Host, or the builder of the docker context in force. A
+// name may be an endpoint's URL. A stored builder and that of a docker context
+// come before one of the definition file, which is never taken without its
+// name, nor before the user has agreed to the file: that may be asked now.
 func (s *Service) Find(ctx context.Context, name string) (*Builder, error) {
+	if endpoint.IsURL(name) {
+		return s.fromURL(name)
+	}
 	current, err := s.current(ctx)
 	if err != nil && name == "" {
 		return nil, err
 	}
-	if name == "" {
+	named := name != ""
+	if !named {
 		name = current
 	}
 	byDefault := name == ""
+	if byDefault && s.Host != "" {
+		b, err := s.fromURL(s.Host)
+		return b, hint.Wrap(err, s.HostFrom)
+	}
 	if byDefault {
 		if name, err = s.contextInForce(); err != nil {
 			return nil, err
@@ -151,15 +205,48 @@ func (s *Service) Find(ctx context.Context, name string) (*Builder, error) {
 	case err == nil:
 		b := s.fromGroup(g)
 		b.Current = strings.EqualFold(b.Name, current)
+		if named {
+			s.hides(b, "the stored one")
+		}
 		return b, nil
 	case notStored(err) && (byDefault || s.isContext(name)):
 		b := engineBuilder(name)
 		if b.Current = byDefault; byDefault {
 			b.Nodes[0].tries = chooseOne()
+		} else {
+			s.hides(b, "the docker context")
 		}
 		return b, nil
+	case notStored(err):
+		b, ferr := s.fromFile(ctx, name)
+		if b != nil {
+			return b, nil
+		}
+		return nil, undefined(notFound(name, err), ferr)
 	}
-	return nil, notFound(name, err)
+	return nil, err
+}
+
+// Lookup gives the stored builder called name, nil where there is none that can
+// be read. Nobody is asked anything.
+func (s *Service) Lookup(ctx context.Context, name string) *Builder {
+	g, err := s.Store.Get(ctx, name)
+	if err != nil {
+		return nil
+	}
+	return s.fromGroup(g)
+}
+
+// undefined adds why the definition file, which may have it, did not help.
+func undefined(missing, err error) error {
+	var refused *NotAgreed
+	switch {
+	case err == nil:
+		return missing
+	case errors.As(err, &refused):
+		return err
+	}
+	return hint.Wrap(err, missing.Error(), hint.Of(missing)...)
 }
 
 // current is the name of the chosen builder, or empty.

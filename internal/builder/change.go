@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/berthbuild/berth/internal/endpoint"
@@ -31,6 +29,9 @@ type CreateOptions struct {
 	Use        bool
 	Dir        string // what relative certificate paths are relative to
 	Home       string // what ~ in them stands for
+
+	// fresh completes a node that was not there before.
+	fresh func(state.Node) (state.Node, error)
 }
 
 // foreignDrivers are drivers of buildx that start daemons.
@@ -43,10 +44,11 @@ func (s *Service) Create(ctx context.Context, o CreateOptions) (string, error) {
 	if err := checkDriver(o.Driver); err != nil {
 		return "", err
 	}
-	node, err := newNode(o)
+	node, err := s.newNode(ctx, o)
 	if err != nil {
 		return "", err
 	}
+	o.fresh = s.withEnvTLS(ctx, node)
 	if o.Use { // what Use will need
 		if _, err := s.Key(); err != nil {
 			return "", err
@@ -104,7 +106,7 @@ func checkDriver(driver string) error {
 }
 
 // newNode checks all that the user said about the node itself.
-func newNode(o CreateOptions) (state.Node, error) {
+func (s *Service) newNode(ctx context.Context, o CreateOptions) (state.Node, error) {
 	if o.Node != "" {
 		if _, err := state.ValidName(o.Node); err != nil {
 			return state.Node{}, fmt.Errorf("--node: %w", err)
@@ -122,16 +124,12 @@ func newNode(o CreateOptions) (state.Node, error) {
 	if err != nil {
 		return state.Node{}, err
 	}
-	for _, k := range []string{"cacert", "cert", "key"} {
-		if v := kv[k]; v != "" {
-			kv[k] = absolute(v, o)
-		}
-	}
+	kv = endpoint.Absolute(kv, o.Dir, o.Home)
 	opts, err := endpoint.ParseOptions(e, kv)
 	if err != nil {
 		return state.Node{}, err
 	}
-	if err := remote.CheckTLS(opts); err != nil {
+	if err := s.checkTLS(ctx, e, opts); err != nil {
 		return state.Node{}, err
 	}
 	if len(kv) == 0 {
@@ -140,15 +138,57 @@ func newNode(o CreateOptions) (state.Node, error) {
 	return state.Node{Name: o.Node, Endpoint: e.String(), Platforms: o.Platforms, DriverOpts: kv}, nil
 }
 
-// absolute makes a path that is stored mean the same from everywhere.
-func absolute(path string, o CreateOptions) string {
-	if rest, ok := strings.CutPrefix(path, "~/"); ok && o.Home != "" {
-		return filepath.Join(o.Home, rest)
+// checkTLS reads the files that the options name, and warns about what others
+// can read.
+func (s *Service) checkTLS(ctx context.Context, e endpoint.Endpoint, o endpoint.Options) error {
+	if !o.TLS() {
+		return nil
 	}
-	if filepath.IsAbs(path) {
-		return path
+	scheme, _ := s.Schemes.Lookup(e.Scheme)
+	_, err := remote.ReadTLS(ctx, o, scheme.Keys)
+	return err
+}
+
+// withEnvTLS gives the node, should it turn out to be a new one, what the
+// environment says about TLS, where nothing else was said.
+func (s *Service) withEnvTLS(ctx context.Context, n state.Node) func(state.Node) (state.Node, error) {
+	kv, err := s.envTLS(ctx, n)
+	return func(n state.Node) (state.Node, error) {
+		if err != nil || len(kv) == 0 {
+			return n, err
+		}
+		all := maps.Clone(kv)
+		maps.Copy(all, n.DriverOpts)
+		n.DriverOpts = all
+		s.note("TLS options are taken from BERTH_TLS_… of the environment, and stored with the builder")
+		return n, nil
 	}
-	return filepath.Join(o.Dir, path)
+}
+
+// envTLS is the environment's TLS options for a tcp node without any, as far as
+// they can be stored.
+func (s *Service) envTLS(ctx context.Context, n state.Node) (map[string]string, error) {
+	e, err := endpoint.Parse(n.Endpoint)
+	if err != nil || e.Scheme != endpoint.SchemeTCP || s.TLS == nil {
+		return nil, err
+	}
+	for _, k := range endpoint.TLSOptions() {
+		if _, said := n.DriverOpts[k]; said {
+			return nil, nil
+		}
+	}
+	env, err := s.TLS()
+	switch {
+	case err != nil:
+		return nil, err
+	case env.Inline != endpoint.Inline{}:
+		return nil, hint.New("the environment has certificates as text (BERTH_TLS_…_PEM), which are never stored with a builder",
+			"write them to files and name those by --driver-opt", "or make no builder: --builder "+hint.Quote(e.String()))
+	}
+	if err := s.checkTLS(ctx, e, env); err != nil {
+		return nil, err
+	}
+	return env.Map(), nil
 }
 
 func (s *Service) nameFor(ctx context.Context, o CreateOptions) (string, error) {
@@ -168,8 +208,11 @@ func (s *Service) nameFor(ctx context.Context, o CreateOptions) (string, error) 
 		return name, nil
 	case o.Append:
 		b, err := s.Find(ctx, "")
-		if err != nil {
+		switch {
+		case err != nil:
 			return "", err
+		case b.Source == OfURL:
+			return "", hint.New("no builder is chosen that a node could be added to", "name it: berth create --append --name NAME ENDPOINT")
 		}
 		return b.Name, nil
 	}
@@ -204,7 +247,8 @@ func place(old *state.Group, name string, node state.Node, o CreateOptions) (*st
 		if node.Name == "" {
 			node.Name = name + "0"
 		}
-		return &state.Group{Name: name, Driver: DriverRemote, Nodes: []state.Node{node}}, nil
+		node, err := o.complete(node)
+		return &state.Group{Name: name, Driver: DriverRemote, Nodes: []state.Node{node}}, err
 	}
 	if old.Driver != DriverRemote {
 		return nil, hint.New(fmt.Sprintf("existing instance for %q but has mismatched driver %q", name, old.Driver),
@@ -227,12 +271,24 @@ func place(old *state.Group, name string, node state.Node, o CreateOptions) (*st
 			fmt.Sprintf("add it: berth create --append --name %s --node %s ENDPOINT", name, node.Name),
 			"list the nodes: berth inspect "+name)
 	case at < 0:
+		node, err := o.complete(node)
+		if err != nil {
+			return nil, err
+		}
 		g.Nodes = append(g.Nodes, node)
 		at = len(g.Nodes) - 1
 	default:
 		g.Nodes[at] = changed(g.Nodes[at], node)
 	}
 	return &g, checkAmong(g, at)
+}
+
+// complete is fresh, where there is one.
+func (o CreateOptions) complete(n state.Node) (state.Node, error) {
+	if o.fresh == nil {
+		return n, nil
+	}
+	return o.fresh(n)
 }
 
 // checkAmong refuses the node at index at where it does not fit the others, or
@@ -325,7 +381,7 @@ func (s *Service) Use(ctx context.Context, name string, o UseOptions) error {
 		}
 		name = ""
 	default:
-		return notFound(name, err)
+		return s.unchangeable(name, "cannot be chosen", notFound(name, err))
 	}
 	return s.Store.SetCurrent(ctx, key, name, o.Global, o.Default)
 }
@@ -340,7 +396,7 @@ func (s *Service) Remove(ctx context.Context, name string) error {
 	if err != nil && notStored(err) && s.isContext(name) {
 		return hint.New(name+" is the builder of a docker context and is removed with it", "docker context rm "+name)
 	}
-	return notFound(name, err)
+	return s.unchangeable(name, "cannot be removed", notFound(name, err))
 }
 
 // Words for the names of builders that were given none.

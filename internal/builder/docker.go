@@ -24,7 +24,7 @@ const engineBudget = 5 * time.Second
 
 // engineBuilder is the builder of a docker context.
 func engineBuilder(context string) *Builder {
-	return &Builder{Name: context, Driver: DriverDocker, Nodes: []Node{{
+	return &Builder{Name: context, Driver: DriverDocker, Source: OfDocker, Nodes: []Node{{
 		Builder: context, Driver: DriverDocker, Name: context, Endpoint: context,
 		reach: endpoint.DockerEngine(context),
 	}}}
@@ -52,11 +52,11 @@ func (s *Service) withEngines(all []*Builder, current string, unknown error) ([]
 			continue
 		}
 		b := engineBuilder(name)
-		b.Current = unknown == nil && current == "" && name == inForce
+		b.Current = unknown == nil && current == "" && name == inForce && s.Host == ""
 		all = append(all, b)
 	}
 	if err != nil { // of some contexts; the others are good
-		all = append(all, &Builder{Name: "contexts", Driver: DriverDocker, Err: err})
+		all = append(all, &Builder{Name: "contexts", Driver: DriverDocker, Source: OfDocker, Err: err})
 	}
 	return all, unknown
 }

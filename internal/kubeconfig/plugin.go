@@ -264,3 +264,6 @@ func oneLine(s string) string {
 	}, strings.ToValidUTF8(s, ""))
 	return strings.Join(strings.Fields(s), " ")
 }
+
+// Command is the program and its arguments, as a person would type them.
+func (p *Plugin) Command() []string { return append([]string{p.path}, p.args...) }

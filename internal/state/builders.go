@@ -167,8 +167,8 @@ func (s *Store) writeGroup(lower string, g *Group) error {
 	return s.writeFile(s.path(instancesDir, lower), data, fileMode)
 }
 
-// Remove deletes a builder with its activity and references, also one whose
-// file cannot be read. The error is ErrNotFound, ErrInvalidName, or about
+// Remove deletes a builder with its activity, references and certificates, also
+// one whose file cannot be read. The error is ErrNotFound, ErrInvalidName, or about
 // writing.
 func (s *Store) Remove(ctx context.Context, name string) error {
 	lower, err := ValidName(name)
@@ -205,6 +205,9 @@ func (s *Store) removeGroup(lower string) error {
 				return s.cannotWrite(err)
 			}
 		}
+	}
+	if err := s.removeCerts(lower); err != nil {
+		return err
 	}
 	return s.remove(s.path(instancesDir, lower))
 }

@@ -140,20 +140,25 @@ func (s *Store) NodeID(ctx context.Context) (string, error) {
 	if err != nil || id != "" {
 		return id, err
 	}
-	fresh := make([]byte, 8)
-	rand.Read(fresh)
+	fresh := freshNodeID()
 	err = s.writing(ctx, func() error {
 		var err error
 		if id, err = s.readNodeID(); err != nil || id != "" { // another was quicker
 			return err
 		}
-		id = hex.EncodeToString(fresh)
+		id = fresh
 		return s.writeFile(s.path(nodeIDFile), []byte(id), fileMode)
 	})
 	if err != nil && unwritable(err) {
-		return hex.EncodeToString(fresh), nil
+		return fresh, nil
 	}
 	return id, err
+}
+
+func freshNodeID() string {
+	id := make([]byte, 8)
+	rand.Read(id)
+	return hex.EncodeToString(id)
 }
 
 // readNodeID gives "" for a file that is not there or holds no identity: a

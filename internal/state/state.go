@@ -43,6 +43,8 @@ const (
 	activityDir  = "activity"
 	defaultsDir  = "defaults"
 	refsDir      = "refs"
+	trustDir     = "trust" // ours
+	certsDir     = "certs" // ours
 	currentFile  = "current"
 	nodeIDFile   = ".buildNodeID"
 	lockFile     = ".lock"
