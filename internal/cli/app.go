@@ -10,7 +10,6 @@ import (
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/dial"
-	"github.com/berthbuild/berth/internal/dial/schemes"
 	"github.com/berthbuild/berth/internal/dockerconfig"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/berthbuild/berth/internal/state"
@@ -32,6 +31,9 @@ type app struct {
 	configOnce sync.Once
 	config     *dockerconfig.Config
 	configErr  error
+
+	registryOnce sync.Once
+	registry     dial.Registry
 }
 
 // dockerFlags are docker's own global flags, which it passes to its plugins.
@@ -108,8 +110,8 @@ func (a *app) dockerEnv(name string) string {
 func (a *app) store() *state.Store { return state.Open(a.stateDir()) }
 
 func (a *app) service() *builder.Service {
-	return &builder.Service{
-		Store: a.store(), Schemes: schemes.All(a.dialEnv()),
+	return a.withChoices(&builder.Service{
+		Store: a.store(), Schemes: a.schemes(),
 		Key: func() (string, error) {
 			c, err := a.dockerConfig()
 			if err != nil {
@@ -118,11 +120,11 @@ func (a *app) service() *builder.Service {
 			return c.CurrentKey()
 		},
 		Docker: a.dockerConfig,
-	}
+	})
 }
 
-// builderName is the builder that the user named: an argument, --builder, or
-// BUILDX_BUILDER; empty means the chosen one.
+// builderName is the builder that the user named, or the URL of an endpoint: an
+// argument, --builder, or BUILDX_BUILDER; empty means the chosen one.
 func (a *app) builderName(args []string) string {
 	switch {
 	case len(args) > 0:
@@ -130,7 +132,7 @@ func (a *app) builderName(args []string) string {
 	case a.builderFlag != "":
 		return a.builderFlag
 	}
-	return a.env("BUILDX_BUILDER")
+	return a.env(envBuilder)
 }
 
 // waiting shows on stderr why a command has not gone on yet: one line that is

@@ -162,11 +162,11 @@ func (a *app) solve(ctx context.Context, s *builder.Service, b *builder.Builder,
 	if err != nil {
 		return nil, err
 	}
-	machine, err := s.Store.NodeID(ctx)
+	machine, err := a.machine(ctx, s, b)
 	if err != nil {
 		return nil, err
 	}
-	if b.Err == nil && b.Driver != builder.DriverDocker { // which is not stored
+	if b.Err == nil && b.Source == builder.Stored {
 		if err := s.Store.Touch(ctx, b.Name, time.Now()); err != nil {
 			return nil, err
 		}
@@ -180,6 +180,9 @@ func (a *app) solve(ctx context.Context, s *builder.Service, b *builder.Builder,
 			return openEngine(ctx, config, name)
 		},
 		Started: func(node, ref string) {
+			if !b.KeepsRecords() {
+				return
+			}
 			// A record that cannot be written must not stop a build that can.
 			err := s.Store.SaveRef(ctx, b.Name, node, ref, state.Ref{
 				Target: "default", LocalPath: localPath(req), DockerfilePath: dockerfilePath(req),
@@ -189,6 +192,15 @@ func (a *app) solve(ctx context.Context, s *builder.Service, b *builder.Builder,
 			}
 		},
 	})
+}
+
+// machine identifies this machine to the daemons. A build on what is stored
+// nowhere stores nothing for it.
+func (a *app) machine(ctx context.Context, s *builder.Service, b *builder.Builder) (string, error) {
+	if b.KeepsRecords() {
+		return s.Store.NodeID(ctx)
+	}
+	return s.Store.PeekNodeID()
 }
 
 func (a *app) progressMode(o buildOptions) (progress.Mode, error) {

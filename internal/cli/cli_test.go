@@ -5,9 +5,11 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/berthbuild/berth/internal/buildkittest"
+	"github.com/berthbuild/berth/internal/dial/dialtest"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -39,10 +41,14 @@ func TestScripts(t *testing.T) {
 	old := buildkittest.New(t, buildkittest.Options{Solve: solve, NoInfo: true, Version: "v0.10.6"})
 	arm := buildkittest.New(t, buildkittest.Options{Solve: solve, Workers: []buildkittest.Worker{{ID: "arm", Platforms: []string{"linux/arm64", "linux/arm/v7"}}}})
 	stuck := buildkittest.Raw(t, buildkittest.Silence)
+	proxy := dialtest.Proxy(t, dialtest.ProxyOpts{
+		User: "me", Password: "hunter2", Hosts: map[string]string{"daemon.example:1234": strings.TrimPrefix(tls.Endpoint(), "tcp://")},
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
 		UpdateScripts:       *update,
 		RequireExplicitExec: true,
+		Cmds:                map[string]func(*testscript.TestScript, bool, []string){"cmptimes": cmpTimes},
 		Setup: func(e *testscript.Env) error {
 			home := filepath.Join(e.WorkDir, "home")
 			if err := os.Mkdir(home, 0o700); err != nil {
@@ -53,7 +59,8 @@ func TestScripts(t *testing.T) {
 				"DOCKER_HOST": "unix:///no/docker.sock",
 				"UNIX":        unix.Endpoint(), "PLAIN": plain.Endpoint(), "TLS": tls.Endpoint(), "OLD": old.Endpoint(), "ARM": arm.Endpoint(),
 				"STUCK": stuck, "FREE": "tcp://" + buildkittest.FreeAddr(t),
-				"CA": certs.CA.File, "CERT": certs.Client.Cert, "KEY": certs.Client.Key,
+				"PROXY": proxy.Addr,
+				"CA":    certs.CA.File, "CERT": certs.Client.Cert, "KEY": certs.Client.Key,
 				"OTHERCA": certs.OtherCA.File, "OTHERKEY": certs.OtherClient.Key,
 			} {
 				e.Setenv(k, v)

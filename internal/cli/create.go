@@ -17,6 +17,7 @@ type createOptions struct {
 	bootstrap bool
 	leave     bool
 	timeout   time.Duration
+	from      string
 
 	// buildx's options for daemons that it starts itself.
 	buildkitdFlags, buildkitdConfig string
@@ -44,8 +45,13 @@ Endpoints:
 
 Driver options (--driver-opt k=v,k=v, or one each):
   cacert, cert, key   TLS: the CA's certificate, and your own certificate and key
+  tlsdir              a folder with the three (ca.pem, cert.pem, key.pem, or as
+                      in a Secret of Kubernetes: ca.crt, tls.crt, tls.key)
+  ca=system           trust the system's CAs too
   servername          the name that the daemon's certificate must carry
                       (default: the endpoint's host)
+  proxy               http://[USER:PASSWORD@]HOST:PORT, https://, socks5://,
+                      socks5h://, or env (HTTPS_PROXY, ALL_PROXY, NO_PROXY)
   default-load        load results into Docker when a build names no output
   connect-timeout     how long commands wait for the daemon (default 20s)
 
@@ -61,6 +67,12 @@ Without ENDPOINT, BUILDKIT_HOST is taken. The daemon need not be up, unless
 			if len(args) == 1 {
 				o.Endpoint = args[0]
 			}
+			if o.from != "" {
+				if err := checkFrom(cmd, args); err != nil {
+					return err
+				}
+				return a.runCreateFrom(cmd.Context(), o)
+			}
 			return a.runCreate(cmd.Context(), o)
 		},
 	}
@@ -75,6 +87,7 @@ Without ENDPOINT, BUILDKIT_HOST is taken. The daemon need not be up, unless
 	f.BoolVar(&o.Use, "use", false, "choose the builder, as berth use does")
 	f.BoolVar(&o.bootstrap, "bootstrap", false, "wait until the daemon answers")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long --bootstrap waits (default: the node's connect-timeout, 20s)")
+	f.StringVar(&o.from, "from", "", `make the builders of a definition file ("-" is standard input); see berth export`)
 	f.StringVar(&o.buildkitdFlags, "buildkitd-flags", "", "")
 	f.StringVar(&o.buildkitdConfig, "buildkitd-config", "", "")
 	f.StringVar(&o.buildkitdConfig, "config", "", "")
@@ -97,7 +110,10 @@ func (a *app) runCreate(ctx context.Context, o createOptions) error {
 	if o.Endpoint == "" {
 		o.Endpoint = a.env("BUILDKIT_HOST")
 	}
-	var err error
+	err := o.splitURL()
+	if err != nil {
+		return err
+	}
 	if o.Platforms, err = buildflag.ParsePlatforms(o.platforms); err != nil {
 		return err
 	}
@@ -105,6 +121,7 @@ func (a *app) runCreate(ctx context.Context, o createOptions) error {
 	if err != nil {
 		return err
 	}
+	a.warnPlain(ctx, s, name, o.Endpoint)
 	if o.bootstrap {
 		b, err := s.Find(ctx, name)
 		if err != nil {

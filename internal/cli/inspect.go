@@ -46,14 +46,20 @@ With --bootstrap, wait until all of them answer, and fail when one does not.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.bootstrap, "bootstrap", false, "wait until the daemons answer")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long to wait (default: 3s, with --bootstrap the node's connect-timeout, 20s)")
-	f.StringVar(&o.format, "format", "", "json, or a template over the same fields")
-	completeWith(cmd, "format", completeWords(ui.FormatJSON))
+	f.StringVar(&o.format, "format", "", "json, yaml (a definition file, as berth export writes it), or a template")
+	completeWith(cmd, "format", completeWords(ui.FormatJSON, formatYAML))
 	return cmd
 }
 
 func (a *app) runInspect(ctx context.Context, name string, o inspectOptions) error {
 	if o.timeout < 0 {
 		return hint.New(fmt.Sprintf("--timeout %s is negative", o.timeout), "give a time such as 20s")
+	}
+	if o.format == formatYAML {
+		if o.bootstrap {
+			return hint.New("--format yaml asks no daemon, and --bootstrap waits for them", "leave one out")
+		}
+		return a.runExport(ctx, exportOptions{names: []string{name}})
 	}
 	format, err := ui.ParseFormat(o.format)
 	if err != nil {

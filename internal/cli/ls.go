@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/spf13/cobra"
@@ -28,12 +30,13 @@ func newLsCmd(a *app) *cobra.Command {
 		Use:   "ls",
 		Short: "List builders and how their daemons are",
 		Long: `List builders, their nodes, and how each daemon is. All daemons are asked at
-once; on a terminal the rows of those that answer are shown as they do. Why a
-node does not answer is said below the table.
+once; on a terminal the rows of those that answer are shown as they do. What kind
+of failure keeps a node from answering is in its status, and said in words below
+the table.
 
 --format takes table, json, or a template over .Name .DriverEndpoint
-.LastActivity .Status .Buildkit .Platforms .Error .Current, applied to each
-builder and each node.`,
+.LastActivity .Status .Buildkit .Platforms .Error .ErrClass .Current, applied to
+each builder and each node.`,
 		Example: `  berth ls
   berth ls --format '{{.Name}}: {{.Status}} {{.Error}}'
   berth ls --format json`,
@@ -77,6 +80,7 @@ func (a *app) runLs(ctx context.Context, o lsOptions) error {
 	}
 	if format.IsTable() {
 		list.explain(a)
+		list.explainHost(a)
 	}
 	return unknown
 }
@@ -114,15 +118,17 @@ func (l *listing) ask(ctx context.Context, s *builder.Service, budget time.Durat
 // lsRow is a line of the list: a builder's, or one of its nodes'. Its methods
 // and fields are the words of --format.
 type lsRow struct {
-	Name, DriverEndpoint, LastActivity, Status, Buildkit, Platforms, Error string
-	Current                                                                bool
+	Name, DriverEndpoint, LastActivity, Status, Buildkit, Platforms, Error, ErrClass string
+	Current                                                                          bool
+
+	shown string // Status with the kind of failure, for the table
 }
 
 // lsHeader is the line above the rows, by the same words.
 func lsHeader() map[string]string {
 	return map[string]string{
 		"Name": "NAME/NODE", "DriverEndpoint": "DRIVER/ENDPOINT", "LastActivity": "LAST ACTIVITY",
-		"Status": "STATUS", "Buildkit": "BUILDKIT", "Platforms": "PLATFORMS", "Error": "ERROR", "Current": "CURRENT",
+		"Status": "STATUS", "Buildkit": "BUILDKIT", "Platforms": "PLATFORMS", "Error": "ERROR", "ErrClass": "ERROR CLASS", "Current": "CURRENT",
 	}
 }
 
@@ -144,20 +150,22 @@ func (l *listing) rows(i int, drawn bool) []lsRow {
 	}
 	if b.Err != nil {
 		head.Status = string(builder.Failing)
+		head.shown = head.Status
 	}
 	rows := []lsRow{head}
 	for j, n := range b.Nodes {
 		st := l.statuses[i][j]
 		rows = append(rows, lsRow{
 			Name: prefix + n.Name, DriverEndpoint: prefix + n.Endpoint, Status: string(st.State),
-			Buildkit: st.Version, Platforms: platformList(n, st, l.noTrunc), Error: errText(st.Err), Current: b.Current,
+			Buildkit: st.Version, Platforms: platformList(n, st, l.noTrunc), Error: errText(st.Err), ErrClass: errClass(st.Err), Current: b.Current,
+			shown: statusText(st),
 		})
 	}
 	return rows
 }
 
 func (r lsRow) cells() []string {
-	return []string{r.Name, r.DriverEndpoint, r.Status, r.Buildkit, r.Platforms}
+	return []string{r.Name, r.DriverEndpoint, r.shown, r.Buildkit, r.Platforms}
 }
 
 func headerCells() []string {
@@ -168,7 +176,7 @@ func headerCells() []string {
 // stream prints a builder's rows when its last node has answered. The widths
 // come from what is known without asking.
 func (l *listing) stream(ctx context.Context, a *app, s *builder.Service, budget time.Duration) error {
-	samples := [][]string{{"", "", string(builder.Inactive), "v0.00.0-rc0", ""}}
+	samples := [][]string{{"", "", "error (tls-client-cert)", "v0.00.0-rc0", ""}} // of the usual, the longest
 	for i := range l.builders {
 		for _, r := range l.rows(i, true) {
 			samples = append(samples, r.cells())
@@ -229,6 +237,17 @@ func (l *listing) print(a *app, format ui.Format) error {
 		items[i] = r
 	}
 	return format.Execute(a.io.Out, lsHeader(), items)
+}
+
+// explainHost says which daemon is used when no builder is named, where that is
+// none of the list.
+func (l *listing) explainHost(a *app) {
+	if a.env(envHost) == "" || a.env(envBuilder) != "" || slices.ContainsFunc(l.builders, func(b *builder.Builder) bool { return b.Current }) {
+		return
+	}
+	if e, _, err := endpoint.Locate(a.env(envHost)); err == nil {
+		fmt.Fprintf(a.io.Err, "no builder is chosen: commands that name none use %s (%s)\n", e, envHost)
+	}
 }
 
 // explain says on stderr why nodes are not running, so that the table stays

@@ -61,6 +61,9 @@ func (a *app) runRm(ctx context.Context, o rmOptions) error {
 			return err
 		}
 		o.names = []string{b.Name}
+		if b.Source == builder.OfURL {
+			o.names = []string{b.Nodes[0].Endpoint} // to be told why not
+		}
 	}
 	return a.rmNamed(ctx, s, o.names)
 }
@@ -69,7 +72,7 @@ func (a *app) runRm(ctx context.Context, o rmOptions) error {
 func (a *app) rmNamed(ctx context.Context, s *builder.Service, names []string) error {
 	var failed []error
 	for _, name := range names {
-		b, _ := s.Find(ctx, name) // a damaged one can be removed, too
+		b := s.Lookup(ctx, name) // nil for a damaged one, which can be removed, too
 		if err := s.Remove(ctx, name); err != nil {
 			fmt.Fprintf(a.io.Err, "failed to remove %s: %v\n", name, err)
 			failed = append(failed, err)
@@ -108,7 +111,7 @@ func (a *app) rmInactive(ctx context.Context, s *builder.Service, o rmOptions) e
 	}
 	var names []string
 	for i, b := range all {
-		if !alive[i] && b.Err == nil && b.Driver == builder.DriverRemote {
+		if !alive[i] && b.Err == nil && b.Driver == builder.DriverRemote && b.Source == builder.Stored {
 			names = append(names, b.Name)
 		}
 	}

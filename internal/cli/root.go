@@ -11,12 +11,16 @@ import (
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		newBuildCmd(a),
+		newCertsCmd(a),
 		newCreateCmd(a),
 		newDialStdioCmd(a),
+		newExportCmd(a),
+		newDoctorCmd(a),
 		newInspectCmd(a),
 		newLsCmd(a),
 		newRmCmd(a),
 		newStopCmd(a),
+		newTrustCmd(a),
 		newUseCmd(a),
 		newVersionCmd(a),
 	}
@@ -52,7 +56,7 @@ of docker buildx and its remote driver.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.builderFlag, "builder", "", "the builder to use (default: the chosen one)")
+	flags.StringVar(&a.builderFlag, "builder", "", "the builder to use, or the URL of an endpoint (default: the chosen one)")
 	flags.BoolVarP(&a.debug, "debug", "D", false, "say more about what is done")
 	completeWith(cmd, "builder", a.completeBuilders)
 	cmd.AddCommand(commands(a)...)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client"
@@ -26,8 +28,8 @@ type builderView struct {
 	Err          string `json:",omitempty"`
 }
 
-// nodeView is a node in JSON. ErrClass is ours: the kind of failure, for
-// scripts that must not read sentences.
+// nodeView is a node in JSON. ErrClass and ErrHints are ours: the kind of
+// failure, for scripts that must not read sentences, and what to try.
 type nodeView struct {
 	Name       string
 	Endpoint   string
@@ -37,6 +39,7 @@ type nodeView struct {
 	Version    string            `json:",omitempty"`
 	Err        string            `json:",omitempty"`
 	ErrClass   string            `json:",omitempty"`
+	ErrHints   []string          `json:",omitempty"`
 	IDs        []string          `json:",omitempty"`
 	Platforms  []string          `json:",omitempty"`
 	Labels     map[string]string `json:",omitempty"`
@@ -57,8 +60,8 @@ func viewBuilder(b *builder.Builder, statuses []builder.Status) builderView {
 
 func viewNode(n builder.Node, st builder.Status) nodeView {
 	v := nodeView{
-		Name: n.Name, Endpoint: n.Endpoint, Flags: n.Flags, DriverOpts: n.DriverOpts,
-		Status: st.State, Version: st.Version, Err: errText(st.Err), ErrClass: errClass(st.Err),
+		Name: n.Name, Endpoint: n.Endpoint, Flags: n.Flags, DriverOpts: endpoint.Redacted(n.DriverOpts),
+		Status: st.State, Version: st.Version, Err: errText(st.Err), ErrClass: errClass(st.Err), ErrHints: hint.Of(st.Err),
 	}
 	for _, p := range builder.Offered(n, st) {
 		v.Platforms = append(v.Platforms, platforms.FormatAll(p))
@@ -79,12 +82,25 @@ func errText(err error) string {
 	return strings.TrimSpace(err.Error())
 }
 
+// errClass is the kind of a failure, "" without one. What keeps a node from
+// being asked at all is wrong with what is stored, or with what it names.
 func errClass(err error) string {
 	var f *remote.Failure
-	if errors.As(err, &f) {
+	switch {
+	case errors.As(err, &f):
 		return string(f.Class)
+	case err != nil:
+		return string(remote.BadConfig)
 	}
 	return ""
+}
+
+// statusText is the state, and what kind of failure it is: "inactive (refused)".
+func statusText(st builder.Status) string {
+	if class := errClass(st.Err); class != "" {
+		return fmt.Sprintf("%s (%s)", st.State, class)
+	}
+	return string(st.State)
 }
 
 // shortReason is why a node is not running, for a place that already names it.
@@ -129,6 +145,7 @@ func baseOf(p ocispecs.Platform) string {
 
 // optionList is driver options as inspect shows them.
 func optionList(opts map[string]string) string {
+	opts = endpoint.Redacted(opts)
 	var all []string
 	for _, k := range slices.Sorted(maps.Keys(opts)) {
 		all = append(all, fmt.Sprintf("%s=%q", k, opts[k]))

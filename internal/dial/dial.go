@@ -24,6 +24,21 @@ import (
 // Class is the kind of a failure to connect, as internal/remote lists them.
 type Class string
 
+// The classes of a failure on the way through a proxy.
+const (
+	ProxyUnreachable Class = "proxy-unreachable" // no connection to the proxy itself
+	ProxySilent      Class = "proxy-silent"      // it does not answer; it may be waiting for the daemon
+	ProxyGateway     Class = "proxy-gateway"     // it cannot reach the daemon
+	ProxyAuth        Class = "proxy-auth"        // it demands a login, or another one
+	ProxyRefused     Class = "proxy-refused"     // it does not want to go there
+	ProxyTLS         Class = "proxy-tls"         // no TLS with the proxy itself
+	ProxyProtocol    Class = "proxy-protocol"    // it is no such proxy
+	ProxyConfig      Class = "proxy-config"      // the environment names one that cannot be
+)
+
+// KeyLocked is an encrypted key of TLS whose passphrase is not known.
+const KeyLocked Class = "tls-key-locked"
+
 // Error is a scheme's own account of why there is no connection: what refused,
 // in its words. A scheme returns it from Dial, or from the Read of a connection
 // whose far end turned out not to be there (a helper that ended, for example).
@@ -88,8 +103,20 @@ type Scheme struct {
 	// than a TCP connection; 0 where it does not.
 	Limit time.Duration
 
+	// Stages names the stages of a Dial of the endpoint, in the order in which
+	// it tells a Tracer of them; nil is StageConnect alone. The last one may be
+	// proven only by the first byte of an answer, and fail by a Read.
+	Stages func(e endpoint.Endpoint) []string
+
 	// Dial makes one attempt. The caller closes the connection.
 	Dial func(ctx context.Context, e endpoint.Endpoint) (net.Conn, error)
+
+	// Via is Dial through a proxy. nil where the scheme has no use for one.
+	Via func(ctx context.Context, e endpoint.Endpoint, p endpoint.Proxy) (net.Conn, error)
+
+	// Keys is what TLS over the scheme asks and warns with; nil where there is
+	// nobody to ask and nobody to warn.
+	Keys *Keyring
 
 	// Session dials what the session of a build goes over, for a daemon that
 	// wants a connection of its own for it: proto and meta are what BuildKit's

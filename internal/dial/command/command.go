@@ -23,6 +23,7 @@ func Scheme(env dial.Env) dial.Scheme {
 	return dial.Scheme{
 		Name:    endpoint.SchemeExec,
 		Summary: "a command of your own that speaks BuildKit on its standard input and output",
+		Stages:  func(endpoint.Endpoint) []string { return []string{stdio.StageProgram} },
 		Dial: func(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
@@ -33,7 +34,12 @@ func Scheme(env dial.Env) dial.Scheme {
 			}
 			cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the user's own; it lives until Close, not with ctx
 			cmd.Dir = env.Dir
-			return stdio.Command(cmd, nil)
+			end := dial.Begin(ctx, stdio.StageProgram)
+			conn, err := stdio.Command(cmd, nil)
+			if end(cmd.Path, err); err != nil {
+				return nil, err // not a typed nil
+			}
+			return conn, nil
 		},
 	}
 }

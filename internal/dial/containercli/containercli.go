@@ -19,6 +19,10 @@ import (
 	"github.com/berthbuild/berth/internal/endpoint"
 )
 
+// stageContainer is the container with buildctl in it, of which the program
+// tells when it ends.
+const stageContainer = "container"
+
 // Podman is podman-container://NAME.
 func Podman(env dial.Env) dial.Scheme {
 	return scheme(env, endpoint.SchemePodmanContainer, "podman")
@@ -33,15 +37,22 @@ func scheme(env dial.Env, name, program string) dial.Scheme {
 	return dial.Scheme{
 		Name:    name,
 		Summary: "a daemon in a container, through the program " + program,
+		Stages:  func(endpoint.Endpoint) []string { return []string{stdio.StageProgram, stageContainer} },
 		Dial: func(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
 			cmd := exec.Command(program, "exec", "-i", e.Host, "buildctl", "dial-stdio") //nolint:gosec // a name has no special characters; it lives until Close, not with ctx
 			cmd.Dir = env.Dir
-			return stdio.Command(cmd, func(exit error, stderr string) error {
+			end := dial.Begin(ctx, stdio.StageProgram)
+			conn, err := stdio.Command(cmd, func(exit error, stderr string) error {
 				return explain(program, e.Host, exit, stderr)
 			})
+			if end(cmd.Path, err); err != nil {
+				return nil, err // not a typed nil
+			}
+			dial.Report(ctx, dial.Stage{Name: stageContainer, Text: "buildctl was asked for in " + e.Host})
+			return conn, nil
 		},
 	}
 }

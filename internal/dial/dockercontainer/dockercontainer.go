@@ -32,11 +32,20 @@ func Scheme(env dial.Env) dial.Scheme {
 	return dial.Scheme{
 		Name:    endpoint.SchemeDockerContainer,
 		Summary: "a daemon in a container, through the Docker engine's API",
+		Stages: func(endpoint.Endpoint) []string {
+			return []string{dockerengine.StageEngine, stageContainer, stageBuildctl}
+		},
 		Dial: func(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
 			return connect(ctx, env, e)
 		},
 	}
 }
+
+// The stages after the engine's own.
+const (
+	stageContainer = "container" // found, and running
+	stageBuildctl  = "buildctl"  // there, and it finds the daemon
+)
 
 // goodbye bounds how long Close takes in what is under way from the container.
 // An engine that has nobody to give it to says so in its log, as an error. It is
@@ -50,7 +59,12 @@ func command() []string { return []string{"buildctl", "dial-stdio"} }
 
 func connect(ctx context.Context, env dial.Env, e endpoint.Endpoint) (net.Conn, error) {
 	x := &execution{env: env, container: e.Host, context: e.Param(endpoint.ContainerContext)}
-	raw, err := dockerengine.Open(ctx, env, x.context, x.start)
+	raw, err := dockerengine.Open(ctx, env, x.context, func(api dockerengine.API) error {
+		end := dial.Begin(ctx, stageContainer)
+		err := x.start(api)
+		end("buildctl was started in "+x.container, err)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -37,10 +37,17 @@ func Scheme(env dial.Env) dial.Scheme {
 	return dial.Scheme{
 		Name:    endpoint.SchemeDockerEngine,
 		Summary: "the BuildKit inside a Docker engine, by the name of a docker context",
+		Stages:  func(endpoint.Endpoint) []string { return []string{StageEngine, stageBuildKit} },
 		Dial:    d.dial,
 		Session: d.session,
 	}
 }
+
+// StageEngine is the stage up to a connection to the Docker engine.
+const StageEngine = "engine"
+
+// stageBuildKit is the engine's own word on it.
+const stageBuildKit = "buildkit"
 
 type dialler struct{ env dial.Env }
 
@@ -48,12 +55,16 @@ type dialler struct{ env dial.Env }
 // engine's version, and is clearer than a refused upgrade where it is none.
 func (d dialler) dial(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
 	return d.upgraded(ctx, e, func(t *talk) error {
+		end := dial.Begin(ctx, stageBuildKit)
 		host, err := t.ping()
 		if err != nil {
+			end("", err)
 			return err
 		}
 		t.conn.host = host
-		return t.upgrade(grpcPath, "h2c", nil)
+		err = t.upgrade(grpcPath, "h2c", nil)
+		end("inside "+host, err)
+		return err
 	})
 }
 
@@ -67,14 +78,19 @@ func (d dialler) upgraded(ctx context.Context, e endpoint.Endpoint, say func(*ta
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	end := dial.Begin(ctx, StageEngine)
 	engine, err := d.engine(e.Host)
 	if err != nil {
+		end("", err)
 		return nil, err
 	}
 	raw, err := engine.Dial(ctx)
 	if err != nil {
-		return nil, unreachable(ctx, engine, err)
+		err = unreachable(ctx, engine, err)
+		end("", err)
+		return nil, err
 	}
+	end("docker context "+engine.Name+" at "+engine.Shown(), nil)
 	c := &conn{Conn: raw, buffered: bufio.NewReader(raw), slow: strings.HasPrefix(engine.Host, "ssh://")}
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // ends what say waits for
 	err = say(&talk{engine: engine, conn: c})

@@ -301,10 +301,13 @@ func (l *link) gone(ctx context.Context, ended error) error {
 		return nil // nothing to tell about the pod
 	case l.pod.UID != "" && p.Metadata.UID != l.pod.UID:
 		said = "was replaced by a new one of the same name"
-	case p.ended():
+	case p.ended() && (p.Metadata.Deleted == nil || p.Status.Reason != ""):
 		said = "has ended (" + first(p.Status.Reason, p.Status.Phase) + ")" + because(p.Status.Message)
+	case p.condition(disruption).Status == "True":
+		c := p.condition(disruption)
+		said = "was evicted (" + first(c.Reason, "no reason is given") + ")" + because(c.Message)
 	case p.Metadata.Deleted != nil:
-		said = "is being deleted"
+		said = "is being deleted" // and may have ended, which is only how that shows
 	default:
 		said = p.died(l.container)
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,11 +37,11 @@ const afterwards = 1500 * time.Millisecond
 func Schemes(env dial.Env) []dial.Scheme {
 	d := &dialler{env: env, cache: kubeconfig.NewCache(), warned: map[string]bool{}}
 	return []dial.Scheme{
-		{Name: endpoint.SchemeKubePod, Summary: "a pod of a Kubernetes cluster", Dial: d.dial},
-		{Name: endpoint.SchemeKubeDeployment, Summary: "a ready pod of a Deployment", Dial: d.dial},
-		{Name: endpoint.SchemeKubeStatefulSet, Summary: "a ready pod of a StatefulSet", Dial: d.dial},
-		{Name: endpoint.SchemeKubeService, Summary: "a ready pod behind a Service, which need not be reachable itself", Dial: d.dial},
-		{Name: endpoint.SchemeKubeSelector, Summary: "a ready pod with the labels of a selector", Dial: d.dial},
+		{Name: endpoint.SchemeKubePod, Summary: "a pod of a Kubernetes cluster", Stages: stages, Dial: d.dial},
+		{Name: endpoint.SchemeKubeDeployment, Summary: "a ready pod of a Deployment", Stages: stages, Dial: d.dial},
+		{Name: endpoint.SchemeKubeStatefulSet, Summary: "a ready pod of a StatefulSet", Stages: stages, Dial: d.dial},
+		{Name: endpoint.SchemeKubeService, Summary: "a ready pod behind a Service, which need not be reachable itself", Stages: stages, Dial: d.dial},
+		{Name: endpoint.SchemeKubeSelector, Summary: "a ready pod with the labels of a selector", Stages: stages, Dial: d.dial},
 	}
 }
 
@@ -82,7 +83,9 @@ func (d *dialler) dial(ctx context.Context, e endpoint.Endpoint) (net.Conn, erro
 	began := time.Now()
 	var conn net.Conn
 	err := d.with(ctx, e, func(c *cluster) error {
+		began := time.Now()
 		pods, err := c.ready(ctx, e)
+		c.tell(ctx, began, pods, err)
 		if err == nil {
 			conn, err = c.connect(ctx, e, pods[0])
 		}
@@ -103,10 +106,14 @@ func (d *dialler) dial(ctx context.Context, e endpoint.Endpoint) (net.Conn, erro
 // with calls do with the endpoint's cluster. Where the server refuses what a
 // credential plugin gave, the plugin is asked again, once.
 func (d *dialler) with(ctx context.Context, e endpoint.Endpoint, do func(*cluster) error) error {
+	end := dial.Begin(ctx, stageConfig)
 	config, err := kubeconfig.Load(d.source(e))
 	if err != nil {
-		return configError(err)
+		err = configError(err)
+		end("", err)
+		return err
 	}
+	end(configText(config), nil)
 	for _, w := range config.Warnings {
 		d.warn(w)
 	}
@@ -118,10 +125,14 @@ func (d *dialler) with(ctx context.Context, e endpoint.Endpoint, do func(*cluste
 }
 
 func (d *dialler) once(ctx context.Context, e endpoint.Endpoint, config *kubeconfig.Config, do func(*cluster) error) error {
+	end := dial.Begin(ctx, stageCredentials)
 	cred, err := d.cache.Credentials(ctx, config)
 	if err != nil {
-		return pluginError(err)
+		err = pluginError(err)
+		end("", err)
+		return err
 	}
+	end(credentialsText(config, cred), nil)
 	api, err := kubeapi.New(kubeapi.Options{Config: config, Credentials: cred, Proxy: d.proxy()})
 	if err != nil {
 		return configError(err)
@@ -201,18 +212,26 @@ func (l *link) exec(ctx context.Context) (net.Conn, error) {
 		command = append(command, "--addr", "unix://"+l.socket)
 	}
 	command = append(command, "dial-stdio")
+	end := dial.Begin(ctx, stageExec)
 	p, err := l.api.Exec(ctx, l.ns, l.pod.Name, l.container, command, &l.stderr)
 	if err != nil {
-		return nil, l.refused(ctx, err)
+		err = l.refused(ctx, err)
+		end("", err)
+		return nil, err
 	}
+	end(strings.TrimSpace("allowed, in the container "+l.container), nil)
 	return l.conn(p), nil
 }
 
 func (l *link) forward(ctx context.Context) (net.Conn, error) {
+	end := dial.Begin(ctx, stageForward)
 	p, err := l.api.Forward(ctx, l.ns, l.pod.Name, l.port)
 	if err != nil {
-		return nil, l.refused(ctx, err)
+		err = l.refused(ctx, err)
+		end("", err)
+		return nil, err
 	}
+	end("allowed, to port "+l.port, nil)
 	return l.conn(p), nil
 }
 

@@ -257,6 +257,10 @@ func TestEnds(t *testing.T) {
 		{"deleted", exit(137, ""), &refusal{404, "NotFound", "gone"}, PodGone, "the pod bk in namespace ns was deleted", "get events"},
 		{"evicted", exit(137, ""), object("bk", phase("Failed", "Evicted", "low on memory")), PodGone, "has ended (Evicted): low on memory", ""},
 		{"being deleted", exit(137, ""), object("bk", terminating), PodGone, "is being deleted", ""},
+		{"being deleted, at its end", exit(137, ""), object("bk", terminating, phase("Failed", "", "")), PodGone, "is being deleted", ""},
+		{"evicted by request", exit(137, ""), object("bk", terminating, phase("Succeeded", "", ""), func(p *podObject) {
+			p.Status.Conditions = append(p.Status.Conditions, condition{"DisruptionTarget", "True", "EvictionByEvictionAPI", "Eviction API: evicting"})
+		}), PodGone, "was evicted (EvictionByEvictionAPI): Eviction API: evicting", "get events"},
 		{"replaced", exit(137, ""), object("bk", func(p *podObject) { p.Metadata.UID = "new" }), PodGone, "was replaced", ""},
 		{"out of memory", exit(137, ""), object("bk", func(p *podObject) {
 			p.Status.Containers[0].State = containerState{Terminated: &terminated{ExitCode: 137, Reason: "OOMKilled"}}

@@ -18,6 +18,10 @@ type Pod struct {
 // defaultContainer is kubectl's annotation for pods with several.
 const defaultContainer = "kubectl.kubernetes.io/default-container"
 
+// disruption is the condition of a pod that is taken away by an eviction, a
+// preemption or a taint of its node.
+const disruption = "DisruptionTarget"
+
 // The parts of Kubernetes' objects that we read.
 type (
 	meta struct {

@@ -23,7 +23,7 @@ import (
 func All(env dial.Env) dial.Registry {
 	return slices.Concat(dial.Registry{
 		unix.Scheme(),
-		tcp.Scheme(),
+		tcp.Scheme(env),
 		ssh.Scheme(env),
 		dockercontainer.Scheme(env),
 		containercli.Podman(env),

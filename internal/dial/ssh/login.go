@@ -32,6 +32,7 @@ type login struct {
 	s       *settings
 	host    *hostCheck
 	ring    *keyring
+	seen    *sightings
 	wire    *wire
 	banners int
 	methods []string // what the server would take
@@ -56,12 +57,16 @@ func (d *dialer) login(ctx context.Context, l *link, s *settings) error {
 		return unreached(s, err)
 	}
 	a := &login{d: d, s: s, wire: &wire{Conn: conn}, host: &hostCheck{d: d, s: s, known: facts}}
+	a.seen = watchLogin(ctx, a)
 	a.ring = d.gather(ctx, s)
 	defer a.ring.close()
 	c, chans, reqs, err := ssh.NewClientConn(a.wire, s.address(), a.config())
 	if err != nil {
-		return a.explain(ctx, err)
+		err = a.explain(ctx, err)
+		a.seen.tell(ctx, err)
+		return err
 	}
+	a.seen.tell(ctx, nil)
 	l.client, l.wires = ssh.NewClient(c, chans, reqs), append(l.wires, a.wire)
 	a.wire.settle()
 	return nil
@@ -71,7 +76,7 @@ func (d *dialer) login(ctx context.Context, l *link, s *settings) error {
 func (a *login) config() *ssh.ClientConfig {
 	c := &ssh.ClientConfig{
 		User:              a.s.user,
-		HostKeyCallback:   a.host.check,
+		HostKeyCallback:   a.seen.hostKey(a.host.check),
 		HostKeyAlgorithms: a.host.known.algorithms(),
 		BannerCallback: func(text string) error {
 			if a.banners += len(text) + 1; a.banners > maxBanners {
@@ -88,7 +93,7 @@ func (a *login) config() *ssh.ClientConfig {
 		},
 	}
 	if len(a.ring.signers) > 0 {
-		c.Auth = []ssh.AuthMethod{ssh.PublicKeys(a.ring.signers...)}
+		c.Auth = []ssh.AuthMethod{ssh.PublicKeys(a.seen.signers(a.ring)...)}
 	}
 	c.Ciphers = ciphers()
 	return c

@@ -33,22 +33,31 @@ func open(ctx context.Context, l *link, s *settings, path string) (net.Conn, err
 	if socket == "" {
 		socket = defaultSocket
 	}
+	end := dial.Begin(ctx, stageForward)
+	conn, text, err := either(ctx, l, s, path, socket)
+	end(text, err)
+	return conn, err
+}
+
+// either also says which way it was.
+func either(ctx context.Context, l *link, s *settings, path, socket string) (net.Conn, string, error) {
 	conn, err := direct(l, s, socket)
 	var refused *ssh.OpenChannelError
 	if err == nil || !errors.As(err, &refused) {
-		return conn, err
+		return conn, "the server opens " + socket, err
 	}
 	// OpenSSH gives the same answer to a socket that is not there and to
 	// forwarding that is forbidden.
 	look := l.look(socket)
 	if own := look.explain(s, socket); own != nil {
 		own.Err = err
-		return nil, own
+		return nil, "", own
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	return viaBuildctl(l, s, path, &why{refused: refused, unheard: look.code == exitUnheard, socket: socket})
+	conn, err = viaBuildctl(l, s, path, &why{refused: refused, unheard: look.code == exitUnheard, socket: socket})
+	return conn, "the server opens no sockets (" + channelText(refused) + "), so buildctl runs there", err
 }
 
 // direct is a channel that ends at the socket.

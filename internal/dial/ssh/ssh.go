@@ -43,6 +43,7 @@ func Scheme(env dial.Env) dial.Scheme {
 		Name:    endpoint.SchemeSSH,
 		Summary: "a daemon's socket on a machine that is reached by ssh",
 		Limit:   patience,
+		Stages:  stages,
 		Dial:    d.connect,
 	}
 }
@@ -84,10 +85,13 @@ func (d *dialer) connect(ctx context.Context, e endpoint.Endpoint) (net.Conn, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	end := dial.Begin(ctx, stageConfig)
 	hops, err := d.route(e.Host, e.User, e.Port, 0)
 	if err != nil {
+		end("", err)
 		return nil, err
 	}
+	end(routeText(hops), nil)
 	l := &link{}
 	stop := context.AfterFunc(ctx, l.close)
 	conn, err := d.through(ctx, l, hops, e)
@@ -146,7 +150,10 @@ func (l *link) close() {
 // dialTCP goes to the machine from here, or from the last one of the link.
 func (l *link) dialTCP(ctx context.Context, s *settings) (net.Conn, error) {
 	if l.client != nil {
-		return l.client.DialContext(ctx, "tcp", s.address())
+		end := dial.Begin(ctx, dial.StageConnect)
+		c, err := l.client.DialContext(ctx, "tcp", s.address())
+		end("to "+s.address()+" from the jump host", err)
+		return c, err
 	}
 	timeout := s.connectTimeout
 	if timeout == 0 {
@@ -156,7 +163,8 @@ func (l *link) dialTCP(ctx context.Context, s *settings) (net.Conn, error) {
 		Timeout:         timeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idle, Interval: idle, Count: 4},
 	}
-	c, err := nd.DialContext(ctx, s.network, s.address())
+	watched, done := dial.TraceNetwork(ctx)
+	c, err := done(nd.DialContext(watched, s.network, s.address()))
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,9 @@ const (
 	NoBuildctl dial.Class = "no-buildctl"
 )
 
+// StageProgram is the stage of a dial in which a program is found and started.
+const StageProgram = "program"
+
 // The exit codes that shells and container engines give to a command that was
 // found but cannot be run, and to one that was not found.
 const (
