@@ -11,9 +11,10 @@ set -euo pipefail
 all=(
   dockerd:docker.io docker:docker-cli containerd:containerd runc:runc
   docker-registry:docker-registry busybox:busybox-static openssl:openssl
-  git:git iptables:iptables make:make gcc:gcc ld:binutils
+  git:git iptables:iptables ip:iproute2 make:make gcc:gcc ld:binutils
   sshd:openssh-server ssh-keygen:openssh-client
   podman:podman
+  pkg-config:pkg-config
 )
 
 wanted() { # PROGRAM ARGS…: was it asked for?
@@ -37,6 +38,7 @@ for entry in "${all[@]}"; do
   have "$program" || missing+=("${entry#*:}")
 done
 if wanted gcc "$@" && [ ! -e /usr/include/stdlib.h ]; then missing+=(libc6-dev); fi
+if wanted pkg-config "$@" && [ ! -e /usr/include/seccomp.h ]; then missing+=(libseccomp-dev); fi # runc is built with it
 if [ ! -e /etc/ssl/certs/ca-certificates.crt ]; then missing+=(ca-certificates); fi
 
 if [ ${#missing[@]} -eq 0 ]; then

@@ -92,7 +92,7 @@ func TestDockerEngineRefuses(t *testing.T) {
 		{[]string{"--platform", "linux/amd64,linux/arm64"}, "several platforms (linux/amd64,linux/arm64)"},
 		{[]string{"-o", "type=oci,dest=" + join(out, "x")}, "type=oci"},
 		{[]string{"-o", "type=docker,dest=" + join(out, "x")}, "type=docker"},
-		{[]string{"-t", "r.example/a", "-o", "type=image,push=true,push-by-digest=true"}, "push by digest"},
+		{[]string{"-t", "r.example/a", "-o", "type=image,push=true,push-by-digest=true"}, "cannot push by digest"},
 		{[]string{"--load", "-o", out}, "several outputs"},
 		{[]string{"-o", "type=docker,context=other"}, "loads into itself"},
 	} {

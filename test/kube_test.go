@@ -223,13 +223,22 @@ func TestKubeCredentials(t *testing.T) {
 // A pod that goes away in the middle of a build is what the error names.
 func TestKubePodGone(t *testing.T) {
 	k := lab.Kubernetes(t)
+	// As `kubectl drain` does. The pod may be gone by the time it is asked for:
+	// it "was evicted (EvictionByEvictionAPI)", or it "was deleted".
+	evict := func(t *testing.T) {
+		k.Do(t, `{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "victim", "namespace": "default"}}`,
+			"create", "--raw", "/api/v1/namespaces/default/pods/victim/eviction", "-f", "-")
+	}
+	const victim = "the pod victim in namespace default "
 	for _, c := range []struct {
 		endpoint string
 		how      func(t *testing.T)
 		says     []string
 	}{
-		{"kube-pod://victim", func(t *testing.T) { k.Do(t, "", "delete", "pod", "victim", "--now", "--wait=false") }, []string{"the pod victim in namespace default ", "deleted"}},
-		{"kube-pod://victim?via=port-forward", func(t *testing.T) { k.Do(t, "", "delete", "pod", "victim", "--now", "--wait=false") }, []string{"the pod victim in namespace default ", "deleted"}},
+		{"kube-pod://victim", evict, []string{victim + "was "}},
+		{"kube-pod://victim?via=port-forward", evict, []string{victim + "was "}},
+		{"kube-pod://victim", func(t *testing.T) { k.Do(t, "", "delete", "pod", "victim", "--now", "--wait=false") }, []string{victim, "deleted"}},
+		{"kube-pod://victim?via=port-forward", func(t *testing.T) { k.Do(t, "", "delete", "pod", "victim", "--now", "--wait=false") }, []string{victim, "deleted"}},
 		{"kube-pod://victim", func(t *testing.T) { k.Kill(t, "victim") }, []string{"kube-pod://victim was lost during the build"}},
 	} {
 		startPod(t, k, "victim", "")
@@ -242,6 +251,9 @@ func TestKubePodGone(t *testing.T) {
 			t.Errorf("exit %d\n%s", r.Code, r)
 		}
 		has(t, "the last line", lastLine(r.Stderr), c.says...)
+		if n := strings.Count(r.Stderr, "ERROR: failed to build"); n != 1 {
+			t.Errorf("%d errors:\n%s", n, r.Stderr)
+		}
 		k.Do(t, "", "delete", "pod", "victim", "--ignore-not-found", "--now", "--wait")
 	}
 }

@@ -121,7 +121,7 @@ func TestCreateRefusals(t *testing.T) {
 		{"/run/x.sock", "scheme"},
 		{"ssh://u:hunter2@host", "password"},
 		{"ssh://host/a;b", "socket path"},
-		{"ssh://host?key=x", "query"},
+		{"ssh://host?key=x", "is for TLS"},
 		{"kube-pod://", "pod"},
 		{"docker-container://c;id", "contains ';'"},
 		{"docker-container://c?contxt=x", "contxt"},

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -170,7 +171,11 @@ func sending(ctx context.Context, b *buildkittest.Build, id int, data []byte) (f
 	if err != nil {
 		return nil, err
 	}
-	return stream, stream.SendMsg(&filesync.BytesMessage{Data: data})
+	err = stream.SendMsg(&filesync.BytesMessage{Data: data})
+	if errors.Is(err, io.EOF) { // the other side has ended it; RecvMsg says why
+		err = stream.RecvMsg(&filesync.BytesMessage{})
+	}
+	return stream, err
 }
 
 // ended waits for the client's verdict on a stream.

@@ -201,6 +201,10 @@ func (b *BuildKitd) Kill() { b.d.kill() }
 // Stop ends the daemon in good order.
 func (b *BuildKitd) Stop() { b.d.stop() }
 
+// Terminate tells the daemon to stop, and does not wait: it takes no new calls
+// and goes on with the builds that run.
+func (b *BuildKitd) Terminate() { b.d.signal(syscall.SIGTERM) }
+
 // Pause stops the daemon's clock: its sockets accept, and nobody answers.
 func (b *BuildKitd) Pause() { b.d.signal(syscall.SIGSTOP) }
 

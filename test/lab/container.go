@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -96,7 +97,11 @@ func (e *Dockerd) Images(t testing.TB) {
 // The engine needs its Images.
 func (e *Dockerd) BuildKit(t testing.TB, name string) {
 	t.Helper()
-	args := append([]string{"run", "-d", "--name", name, "--security-opt", "systempaths=unconfined"}, BuildKitFlags()...)
+	flags := BuildKitFlags()
+	if i := slices.Index(flags, "--cap-drop"); e.modern { // it adds what there is, and drops nothing else
+		flags = slices.Delete(flags, i, i+2)
+	}
+	args := append([]string{"run", "-d", "--name", name, "--security-opt", "systempaths=unconfined"}, flags...)
 	e.CLI(t, append(args, BuildKitImage, "--oci-worker-net=host")...)
 	e.WaitBuildKit(t, name)
 }

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -20,6 +21,7 @@ import (
 type Dockerd struct {
 	d, containerd *daemon
 	client        *http.Client
+	modern        bool // see ModernEngine
 }
 
 // Docker starts an engine and ends it, and its containers, with the test.
@@ -40,9 +42,31 @@ func DockerWithNetwork(t testing.TB) *Dockerd {
 func startDocker(t testing.TB, bridge string) *Dockerd {
 	t.Helper()
 	Need(t, "root", "dockerd", "containerd", "runc")
+	return upDocker(t, engineParts{dockerd: "dockerd", containerd: "containerd", args: bridgeArgs(bridge), config: "{}"}, bridge == "")
+}
+
+// engineParts says what an engine is made of.
+type engineParts struct {
+	dockerd, containerd string   // programs
+	args                []string // of dockerd, besides its folders
+	config              string   // daemon.json
+	env                 []string // of both, besides the lab's
+}
+
+func bridgeArgs(bridge string) []string {
+	args := []string{"--iptables=false", "--ip-forward=false"}
+	if bridge != "" {
+		args = append(args, bridge)
+	}
+	return args
+}
+
+// upDocker starts an engine; apart, in a network namespace of its own.
+func upDocker(t testing.TB, parts engineParts, apart bool) *Dockerd {
+	t.Helper()
 	dir := newDir(t)
 	t.Cleanup(func() { removeDir(t, dir) })
-	e, err := newDockerd(dir, bridge)
+	e, err := newDockerd(dir, parts, apart)
 	if err != nil {
 		t.Fatal("lab: ", err)
 	}
@@ -57,31 +81,33 @@ func startDocker(t testing.TB, bridge string) *Dockerd {
 	return e
 }
 
-func newDockerd(dir, bridge string) (*Dockerd, error) {
+// notForDocker are containerd's parts for Kubernetes, by the names that 1.6 and 2
+// have for them, and the one that makes /opt/containerd.
+const notForDocker = `["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime", "io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]`
+
+func newDockerd(dir string, parts engineParts, apart bool) (*Dockerd, error) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	// A containerd of its own: dockerd would use the machine's where one runs.
-	toml := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
-		at("cd-root"), at("cd"), at("cd.sock"))
-	for name, text := range map[string]string{"containerd.toml": toml, "daemon.json": "{}"} {
+	toml := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = %s\n[grpc]\naddress = %q\n[ttrpc]\naddress = %q\n",
+		at("cd-root"), at("cd"), notForDocker, at("cd.sock"), at("cd.sock.ttrpc"))
+	for name, text := range map[string]string{"containerd.toml": toml, "daemon.json": parts.config} {
 		if err := os.WriteFile(at(name), []byte(text), 0o644); err != nil {
 			return nil, err
 		}
 	}
-	args := []string{
-		"dockerd", "--config-file", at("daemon.json"),
+	args := append([]string{
+		parts.dockerd, "--config-file", at("daemon.json"),
 		"--containerd", at("cd.sock"), "--data-root", at("data"), "--exec-root", at("exec"),
 		"-p", at("docker.pid"), "-H", "unix://" + at("docker.sock"),
-		"--iptables=false", "--ip-forward=false",
-	}
-	if bridge != "" {
-		args = append(args, bridge)
-	} else {
+	}, parts.args...)
+	if apart {
 		args = append([]string{"unshare", "--net", "--"}, args...)
 	}
 	e := &Dockerd{
-		containerd: newDaemon("containerd", dir, "containerd", "--config", at("containerd.toml")),
+		containerd: newDaemon("containerd", dir, parts.containerd, "--config", at("containerd.toml")),
 		d:          newDaemon("dockerd", dir, args...),
 	}
+	e.containerd.env, e.d.env = parts.env, parts.env
 	e.client = &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", at("docker.sock"))
@@ -114,6 +140,31 @@ func (e *Dockerd) ping(ctx context.Context) error {
 	}
 	_, err = io.Copy(io.Discard, resp.Body)
 	return err
+}
+
+// Get asks the engine's API for a path such as /v1.48/images/NAME/json, and reads
+// the answer; it fails the test when that is not 200.
+func (e *Dockerd) Get(t testing.TB, path string, into any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://docker"+path, nil)
+	if err != nil {
+		t.Fatal("lab: ", err)
+	}
+	resp, err := e.client.Do(req)
+	if err != nil {
+		t.Fatal("lab: ", err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, body)
+	}
+	if err == nil {
+		err = json.Unmarshal(body, into)
+	}
+	if err != nil {
+		t.Fatalf("lab: %s: %v", path, err)
+	}
 }
 
 // Host is the engine's address for DOCKER_HOST.

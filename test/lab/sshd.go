@@ -120,6 +120,24 @@ func (s *SSHD) HostKey(t testing.TB, kind string) string {
 	return fmt.Sprintf("[127.0.0.1]:%s %s", s.Port, b)
 }
 
+// Program writes a program ssh into a folder that knows the server: ssh itself
+// would read the files of the user who runs the tests.
+func (s *SSHD) Program(t testing.TB, dir string) {
+	t.Helper()
+	Need(t, "ssh")
+	ssh, err := exec.LookPath("ssh")
+	if err != nil {
+		t.Fatal("lab: ", err)
+	}
+	known := filepath.Join(dir, "known_hosts")
+	script := fmt.Sprintf("#!/bin/sh\nexec %s -F none -i '%s' -o UserKnownHostsFile='%s' \"$@\"\n", ssh, s.Key, known)
+	for path, text := range map[string]string{known: s.HostKey(t, "ed25519"), filepath.Join(dir, "ssh"): script} {
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal("lab: ", err)
+		}
+	}
+}
+
 // Log is what the server wrote so far.
 func (s *SSHD) Log() string { return s.d.log() }
 
