@@ -8,6 +8,7 @@ export BERTH_CACHE
 
 PREFIX      ?= /usr/local
 FUZZTIME    ?= 10s
+BENCHFLAGS  ?=
 VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v1.0.0)
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS     := -s -w -X github.com/berthbuild/berth/internal/cli.version=$(VERSION) -X github.com/berthbuild/berth/internal/cli.commit=$(COMMIT)
@@ -39,7 +40,7 @@ unit: ## the tests that need no daemon and no root
 	@$(GOTEST) -race -timeout 20m ./...
 
 e2e: deps ## the tests with real daemons (as root)
-	@hack/tools.sh buildkitd buildctl
+	@hack/tools.sh buildkitd buildctl engine
 	@$(GOTEST) -race -tags e2e -count=1 -p 1 -timeout 40m ./test/... ./hack/...
 
 test-kube: deps ## the tests with a real one-node Kubernetes (as root; the first time builds it, about ten minutes)
@@ -50,15 +51,16 @@ test-kube: deps ## the tests with a real one-node Kubernetes (as root; the first
 check: ## format, vet for three systems, lint, and the import rules
 	@echo "gofmt"; files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not formatted: $$files"; exit 1; fi
 	@for os in linux darwin windows; do echo "go vet for $$os"; GOOS=$$os go vet ./...; done
-	@echo "go vet -tags e2e,e2ekube"; go vet -tags e2e ./... && go vet -tags e2e,e2ekube ./test/...
+	@echo "go vet -tags e2e,e2ekube"; go vet -tags e2e ./... && go vet -tags e2e,e2ekube ./test/... && go vet -tags e2e,e2ekube,bench ./test
 	@echo "go vet in bench"; cd bench && go vet ./...
 	@for f in hack/*.sh hack/*/*.sh examples/*/*.sh .ci/run; do bash -n "$$f"; done
 	@hack/tools.sh golangci-lint
-	@echo "golangci-lint"; $(LINT) run --allow-parallel-runners --build-tags e2e,e2ekube ./...; cd bench && $(LINT) run --allow-parallel-runners ./...
+	@echo "golangci-lint"; $(LINT) run --allow-parallel-runners --build-tags e2e,e2ekube,bench ./...; cd bench && $(LINT) run --allow-parallel-runners ./...
 
 bench: build hello deps ## measure berth beside buildx and buildctl (as root); writes docs/benchmarks.md
 	@hack/tools.sh buildkitd buildctl buildx
-	cd bench && go run . -berth ../bin/berth -tools '$(BERTH_CACHE)/bin' -out ../docs/benchmarks.md
+	@BERTH_BENCH="-berth ../bin/berth -tools $(BERTH_CACHE)/bin -out ../docs/benchmarks.md $(BENCHFLAGS)" \
+	  go test -tags e2e,bench$$([ ! -x '$(BERTH_CACHE)/kube/bin/kubelet' ] || echo ,e2ekube) -count=1 -v -timeout 3h -run '^TestBench$$' ./test
 
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	@hack/fuzz.sh $(FUZZTIME)
@@ -67,7 +69,7 @@ deps: ## install the Debian packages that the tests need, where some are missing
 	@hack/deps.sh
 
 tools: ## build the pinned tools into the cache (~/.cache/berth, or BERTH_CACHE)
-	@hack/tools.sh buildkitd buildctl golangci-lint buildx
+	@hack/tools.sh buildkitd buildctl engine golangci-lint buildx
 
 install: build ## link bin/berth as PREFIX/bin/berth and as docker's buildx plugin
 	@PREFIX='$(PREFIX)' hack/install.sh install

@@ -22,6 +22,7 @@ type bench struct {
 	daemon  *daemon
 	holes   []*blackhole
 	context string // of the cached build
+	peers   []peer
 }
 
 // scenario is one thing to do with each tool. A tool without a way to do it has
@@ -29,6 +30,7 @@ type bench struct {
 type scenario struct {
 	title    string
 	state    string              // "one" builder or "many"
+	peer     *peer               // whose builder it is, in the place of a state
 	args     map[string][]string // by tool
 	says     string              // must be in the output, or something else was measured
 	terminal string              // on a terminal, when this text appears is measured too
@@ -55,6 +57,9 @@ func (b *bench) prepare(ctx context.Context) error {
 		if err := b.createBuilders(ctx, t); err != nil {
 			return err
 		}
+	}
+	if err := b.preparePeers(ctx); err != nil {
+		return err
 	}
 	return b.makeContext()
 }
@@ -154,7 +159,15 @@ func (b *bench) scenarios() []scenario {
 			terminal: "running",
 		})
 	}
-	return list
+	return append(list, b.peerScenarios()...)
+}
+
+// scenarioEnv is the environment of a tool's call in a scenario.
+func (b *bench) scenarioEnv(tool string, s scenario) []string {
+	if s.peer != nil {
+		return b.peerEnv(tool, s.peer)
+	}
+	return b.env(tool, s.state)
 }
 
 // measureAll runs all scenarios, each tool once to warm up, then interleaved.
@@ -170,7 +183,7 @@ func (b *bench) measureAll(ctx context.Context) ([]table, error) {
 				if s.says = t.scenario.says; i < 0 {
 					s.says = "" // the first build fills the cache
 				}
-				one, err := measure(ctx, tool, s, b.env(tool.name, s.state))
+				one, err := measure(ctx, tool, s, b.scenarioEnv(tool.name, s))
 				if err != nil {
 					return nil, fmt.Errorf("%s with %s: %w", s.title, tool.name, err)
 				}

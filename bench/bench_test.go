@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,38 @@ func TestOnTerminal(t *testing.T) {
 	}
 	if _, _, err := onTerminal(exec.Command("sh", "-c", "echo nothing"), "running"); err == nil {
 		t.Error("no error though the text never appeared")
+	}
+}
+
+func TestContexts(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "peers.json")
+	if err := os.WriteFile(file, []byte(`[{"Scheme":"unix","Endpoint":"unix:///x","Context":true},{"Scheme":"ssh","Endpoint":"ssh://x"}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	peers, err := readPeers(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{options: options{contextMiB: 100, contextRuns: 1}, peers: peers}
+	var w bytes.Buffer
+	took := func(d time.Duration) []sample { return []sample{{wall: d, cpu: time.Second, rss: 10 << 20}} }
+	b.contexts(&w, &transfers{
+		routes:  []route{{tool{name: "berth"}, &b.peers[0]}, {tool{name: "berth"}, &b.peers[1]}, {tool{name: "buildx"}, &b.peers[1]}},
+		samples: [][]sample{took(time.Second), took(2 * time.Second), took(4 * time.Second)},
+	})
+	for _, want := range []string{
+		"\n| berth, ssh | 2.00 s | 50 | 1.00 s | 10.0 MiB |\n", "\n| berth, ssh / buildx, ssh | **2.00** |\n", "\n| berth, ssh / berth, unix | **0.50** |\n",
+	} {
+		if !strings.Contains(w.String(), want) {
+			t.Errorf("no %q in:\n%s", want, w.String())
+		}
+	}
+	if strings.Contains(w.String(), "buildx, unix") {
+		t.Errorf("a row for what was not measured:\n%s", w.String())
+	}
+	w.Reset()
+	if b.contexts(&w, nil); w.Len() > 0 {
+		t.Errorf("without peers: %s", w.String())
 	}
 }
 

@@ -1,6 +1,7 @@
 // Command bench measures berth beside docker/buildx and buildctl, in one run on
 // one machine, and writes the table as Markdown. `make bench` builds all three
-// and calls it, as root.
+// and calls it, as root, from a test (test/bench_test.go) that has started
+// daemons behind the schemes that are measured too.
 //
 // The calls are interleaved (berth, buildx, buildctl, berth, …), so that a
 // change of the machine's mood meets all alike; each number is a median. It is
@@ -20,7 +21,8 @@ import (
 
 type options struct {
 	berth, tools, hello, certs, out string
-	runs                            int
+	peers                           string
+	runs, contextRuns, contextMiB   int
 	skipDead                        bool
 }
 
@@ -32,6 +34,9 @@ func main() {
 	flag.StringVar(&o.certs, "certs", "../examples/tls/create-certs.sh", "the script that makes certificates")
 	flag.StringVar(&o.out, "out", "", "Markdown file to write; without it standard output")
 	flag.IntVar(&o.runs, "runs", 11, "runs of each, of which the median counts")
+	flag.StringVar(&o.peers, "peers", "", "JSON file that lists daemons behind other schemes, to measure too")
+	flag.IntVar(&o.contextRuns, "context-runs", 5, "runs of sending a large context to the peers that are for it")
+	flag.IntVar(&o.contextMiB, "context-mib", 512, "size of the large context in MiB")
 	flag.BoolVar(&o.skipDead, "skip-dead", false, "leave out the dead builders, which take 20 s a call")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -60,7 +65,11 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.stop()) }()
-	b := &bench{options: o, dir: dir, daemon: d}
+	peers, err := readPeers(o.peers)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, dir: dir, daemon: d, peers: peers}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
@@ -69,5 +78,9 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	return b.write(tables)
+	contexts, err := b.measureContexts(ctx)
+	if err != nil {
+		return err
+	}
+	return b.write(tables, contexts)
 }

@@ -19,7 +19,7 @@ type table struct {
 }
 
 // write makes the page.
-func (b *bench) write(tables []table) error {
+func (b *bench) write(tables []table, contexts *transfers) error {
 	var w bytes.Buffer
 	if err := b.head(&w); err != nil {
 		return err
@@ -27,6 +27,7 @@ func (b *bench) write(tables []table) error {
 	for _, t := range tables {
 		b.section(&w, t)
 	}
+	b.contexts(&w, contexts)
 	if err := b.sizes(&w); err != nil {
 		return err
 	}
@@ -45,8 +46,8 @@ func (b *bench) head(w *bytes.Buffer) error {
 	fmt.Fprintf(w, "# Benchmarks\n\n")
 	fmt.Fprintf(w, "Made by `make bench` on %s; the program is in `bench/`.\n\n", time.Now().UTC().Format("2006-01-02"))
 	fmt.Fprintf(w, "Machine: %s. Tools: %s.\n\n", machine(), strings.Join(b.versions(), ", "))
-	fmt.Fprintf(w, "Each number is the median of %d calls, the tools taking turns, against one buildkitd on loopback with mutual TLS. ", b.runs)
-	fmt.Fprintf(w, "CPU is user and system time of the client's process; memory is its peak resident set ")
+	fmt.Fprintf(w, "Each number is the median of %d calls, the tools taking turns, against one buildkitd on loopback with mutual TLS, or one behind the scheme that is named. ", b.runs)
+	fmt.Fprintf(w, "CPU is user and system time of the client's process, without that of programs that it leaves running (`ssh`, `docker`, `kubectl`); memory is its peak resident set ")
 	fmt.Fprintf(w, "(a program that does nothing is measured with %s). The ratios are berth's share of the other's.\n", mib(least))
 	return nil
 }
@@ -128,6 +129,38 @@ func ratios(w *bytes.Buffer, values map[string][]float64) {
 			fmt.Fprintf(w, " **%.*f** |", digits, ratio)
 		}
 		fmt.Fprintln(w)
+	}
+}
+
+// contexts is the table of how fast a large context went each way. Its ratios
+// are of throughput.
+func (b *bench) contexts(w *bytes.Buffer, t *transfers) {
+	if t == nil {
+		return
+	}
+	fmt.Fprintf(w, "\n## A build with a context of %d MiB, nothing of it known to the daemon\n\n", b.contextMiB)
+	fmt.Fprintf(w, "The median of %d calls each, the ways taking turns; MiB/s is the context by the whole time of the call.\n\n", b.contextRuns)
+	fmt.Fprint(w, "| | wall | MiB/s | CPU | memory |\n|---|---:|---:|---:|---:|\n")
+	speed := map[string]float64{}
+	for i, r := range t.routes {
+		wall := median(t.samples[i], func(s sample) time.Duration { return s.wall })
+		cpu := median(t.samples[i], func(s sample) time.Duration { return s.cpu })
+		name := r.tool.name + ", " + r.peer.Scheme
+		speed[name] = float64(b.contextMiB) / wall.Seconds()
+		fmt.Fprintf(w, "| %s | %.2f s | %.0f | %.2f s | %s |\n", name, wall.Seconds(), speed[name], cpu.Seconds(),
+			mib(median(t.samples[i], func(s sample) int64 { return s.rss })))
+	}
+	fmt.Fprint(w, "\n| throughput | |\n|---|---:|\n")
+	row := func(a, of string) {
+		if speed[a] > 0 && speed[of] > 0 {
+			fmt.Fprintf(w, "| %s / %s | **%.2f** |\n", a, of, speed[a]/speed[of])
+		}
+	}
+	for _, p := range b.peers {
+		row("berth, "+p.Scheme, "buildx, "+p.Scheme)
+		if p.Scheme != "unix" {
+			row("berth, "+p.Scheme, "berth, unix")
+		}
 	}
 }
 

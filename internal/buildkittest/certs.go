@@ -37,7 +37,13 @@ type Leaf struct {
 }
 
 // NewCA makes a CA called name, whose certificate is dir/name.pem.
-func NewCA(dir, name string) (*CA, error) {
+func NewCA(dir, name string) (*CA, error) { return newCA(dir, name, nil) }
+
+// Intermediate makes a CA below this one, in the same folder.
+func (ca *CA) Intermediate(name string) (*CA, error) { return newCA(ca.dir, name, ca) }
+
+// newCA makes a CA that above has signed; nil is itself.
+func newCA(dir, name string, above *CA) (*CA, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -46,7 +52,11 @@ func NewCA(dir, name string) (*CA, error) {
 	tmpl.IsCA, tmpl.BasicConstraintsValid = true, true
 	tmpl.KeyUsage = x509.KeyUsageCertSign
 	tmpl.ExtKeyUsage = nil
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+	parent, signer := tmpl, key
+	if above != nil {
+		parent, signer = above.cert, above.key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
 	if err != nil {
 		return nil, err
 	}

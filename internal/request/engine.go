@@ -146,8 +146,10 @@ func (r Request) checkEngineOutputs(c Capabilities) error {
 					"let the engine write it after the build: docker save -o FILE IMAGE")
 			}
 		case buildflag.OutputImage, buildflag.OutputRegistry:
-			if o.Bool("push-by-digest", false) && !c.ContainerdStore {
-				return needsStore(c, "a push by digest")
+			if o.Bool("push-by-digest", false) {
+				// It would be refused at the end of the build, after the tag was given.
+				return hint.New(fmt.Sprintf("%s cannot push by digest: it gives every image a name with a tag", c.Engine),
+					"push it by a tag: the digest is in --metadata-file", ownDaemon)
 			}
 		}
 	}
@@ -159,8 +161,10 @@ func needsStore(c Capabilities, what string, hints ...string) error {
 	return hint.New(fmt.Sprintf("%s needs an engine with the containerd image store, and %s keeps images in a graph driver", what, c.Engine),
 		append(hints,
 			`with Docker 24 or newer, switch the store on: {"features": {"containerd-snapshotter": true}} in daemon.json`,
-			"or build on a daemon of your own: berth create --use --driver remote ENDPOINT")...)
+			"or "+ownDaemon)...)
 }
+
+const ownDaemon = "build on a daemon of your own: berth create --use --driver remote ENDPOINT"
 
 // engineAttrs are what a Docker engine wants to be told besides.
 func (r Request) engineAttrs(attrs map[string]string, c Capabilities) {

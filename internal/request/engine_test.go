@@ -137,7 +137,7 @@ func TestEngineRefuses(t *testing.T) {
 		{"an attestation", func(r *Request) { r.Provenance = "mode=max" }, false},
 		{"type=oci", func(r *Request) { r.Outputs = outputs(t, "type=oci,dest=x") }, false},
 		{"type=docker", func(r *Request) { r.Outputs = outputs(t, "type=docker,dest=x") }, false},
-		{"push by digest", func(r *Request) { r.Outputs = outputs(t, "type=image,name=x/y,push=true,push-by-digest=true") }, false},
+		{"cannot push by digest", func(r *Request) { r.Outputs = outputs(t, "type=image,name=x/y,push=true,push-by-digest=true") }, true},
 		{"loads into itself", func(r *Request) { r.Outputs = outputs(t, "type=docker,context=other") }, true},
 	} {
 		r := local()
