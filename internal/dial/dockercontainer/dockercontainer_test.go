@@ -40,6 +40,7 @@ type engine struct {
 	state   func() string // the container's, as JSON; nil: it runs
 	create  int           // what creating an exec answers; 0: it works
 	late    int           // how often an exec that is over is said to run
+	hangs   int           // from which time on asking for an exec has no answer; 0: never
 	inspect atomic.Int32  // how often an exec was asked for
 	asked   chan string   // each request, where not nil
 
@@ -104,8 +105,13 @@ func (e *engine) serve(c net.Conn) {
 			e.start(c, r, req)
 			return
 		case "GET /exec/x1/json":
+			times := int(e.inspect.Add(1))
+			if e.hangs > 0 && times >= e.hangs {
+				_, _ = io.Copy(io.Discard, r)
+				return
+			}
 			e.mu.Lock()
-			running := e.running || int(e.inspect.Add(1)) <= e.late
+			running := e.running || times <= e.late
 			answer(c, http.StatusOK, fmt.Sprintf(`{"Running":%v,"ExitCode":%d}`, running, e.code))
 			e.mu.Unlock()
 		case "GET /containers/bk/json":
@@ -277,6 +283,26 @@ func dialOnce(t *testing.T, env dial.Env) (net.Conn, error) {
 		}
 	}
 	return c, err
+}
+
+// A command that closes its output and goes on is no failure, although the
+// time to look at it ends while the engine is being asked.
+func TestRunsOnWhileTheEngineIsAsked(t *testing.T) {
+	dialtest.NoLeaks(t)
+	goOn := make(chan struct{})
+	e := &engine{hangs: 2, handle: func(c net.Conn) {
+		_, _ = c.Write([]byte("bye"))
+		_ = c.(stream).CloseWrite()
+		<-goOn
+	}}
+	defer close(goOn)
+	c, err := dialOnce(t, e.up(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(c); err != nil || string(got) != "bye" {
+		t.Errorf("read %q, %v", got, err)
+	}
 }
 
 func TestWhatTheEngineIsAsked(t *testing.T) {

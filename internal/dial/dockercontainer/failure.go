@@ -178,7 +178,9 @@ func (x *execution) reason(ctx context.Context, stderr string, heard bool) error
 		if !sleep(ctx, again) {
 			return nil
 		}
-		e, err = x.end(ctx)
+		if e, err = x.end(ctx); err != nil && ctx.Err() != nil {
+			return nil // it was running when it was last seen: the time is over, not the engine
+		}
 	}
 	switch {
 	case err == nil && e.ExitCode == 0 && !heard:
