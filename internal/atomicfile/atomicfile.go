@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // The staging files' names: the leading dot hides them from a careless glob,
@@ -19,6 +20,17 @@ const (
 	tempPrefix = ".berth-"
 	tempSuffix = ".tmp"
 )
+
+// TempPattern makes such names with os.CreateTemp and os.MkdirTemp.
+const TempPattern = tempPrefix + "*" + tempSuffix
+
+// TempName is a name for something that is staged, which nothing has yet.
+func TempName() string { return tempPrefix + rand.Text() + tempSuffix }
+
+// IsTemp tells whether a name, without its folder, is one of something staged.
+func IsTemp(name string) bool {
+	return strings.HasPrefix(name, tempPrefix) && strings.HasSuffix(name, tempSuffix)
+}
 
 // File is a file under construction. Nothing exists under its final name
 // until Commit. The creator must call Commit or Abort; Abort after Commit
@@ -38,7 +50,7 @@ func Create(path string, mode fs.FileMode) (*File, error) {
 		return nil, &fs.PathError{Op: "write", Path: path, Err: notRegular(fi)}
 	}
 	for {
-		name := filepath.Join(filepath.Dir(path), tempPrefix+rand.Text()+tempSuffix)
+		name := filepath.Join(filepath.Dir(path), TempName())
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode) // less the user's umask
 		if errors.Is(err, fs.ErrExist) {
 			continue
