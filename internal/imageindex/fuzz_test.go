@@ -32,13 +32,13 @@ func FuzzJoin(f *testing.F) {
 			}
 			p.children = append(p.children, child)
 		}
-		alone, err := join([]part{p})
+		alone, err := join([]part{p}, nil)
 		if err != nil || !bytes.Equal(alone.raw, raw) {
 			t.Fatalf("one index did not stay as it is: %v", err)
 		}
 		plain := part{desc: Descriptor{MediaType: string(types.OCIManifestSchema1)}}
 		plain.children = []Descriptor{{MediaType: string(types.OCIManifestSchema1), Digest: "sha256:x", Platform: &ocispecs.Platform{OS: "plan9", Architecture: "mips"}}}
-		if both, err := join([]part{p, plain}); err == nil {
+		if both, err := join([]part{p, plain}, nil); err == nil {
 			if _, err := readIndex(both.raw); err == nil {
 				t.Fatal("a bad digest was not seen") // plain's
 			}

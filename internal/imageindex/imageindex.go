@@ -12,19 +12,16 @@ package imageindex
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net/http"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/imagecopy"
+	"github.com/berthbuild/berth/internal/registry"
 )
 
 // Image is what one node has pushed: an image, or an index with images and
@@ -36,10 +33,11 @@ type Image struct {
 
 // Input is all that Push needs.
 type Input struct {
-	Images   []Image        // in the order in which the index lists them
-	Tags     []string       // full references; where an image is missing in a tag's repository, it is copied
-	Keychain authn.Keychain // nil: nobody logs in
-	Insecure bool           // also HTTP, and certificates that nobody knows (loopback may speak HTTP anyway)
+	Images    []Image
+	Platforms []ocispecs.Platform // the order in which the index lists them; none: that of Images
+	Tags      []string            // full references; where an image is missing in a tag's repository, it is copied
+	Keychain  authn.Keychain      // nil: nobody logs in
+	Insecure  bool                // also HTTP, and certificates that nobody knows (loopback may speak HTTP anyway)
 }
 
 // Descriptor says what was pushed.
@@ -55,120 +53,81 @@ func Push(ctx context.Context, in Input) (Descriptor, error) {
 	if len(in.Tags) == 0 {
 		return Descriptor{}, errors.New("there is no tag to push the index as")
 	}
-	r := newRegistry(ctx, in)
-	tags, err := r.parseTags(in.Tags)
+	tags, err := parseTags(in.Tags)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	parts, err := r.fetch(in.Images)
+	client := newClient(in)
+	defer client.Close()
+	parts, err := fetch(ctx, client, in.Images)
 	if err != nil {
 		return Descriptor{}, err
 	}
-	index, err := join(parts)
+	index, err := join(parts, in.Platforms)
 	if err != nil {
 		return Descriptor{}, err
 	}
 	for _, tag := range tags {
-		if err := r.push(tag, index, parts); err != nil {
-			return Descriptor{}, explain(err, "pushing the index as "+tag.Name(), tag)
+		if err := push(ctx, client.Repository(tag), tag.Tag(), index, parts); err != nil {
+			return Descriptor{}, hint.Wrap(insecureHint(err), "pushing the index as "+tag.String())
 		}
 	}
 	return index.desc, nil
 }
 
-// registry is the way to talk to registries for one Push.
-type registry struct {
-	opts  []remote.Option
-	names []name.Option
-}
-
-func newRegistry(ctx context.Context, in Input) registry {
-	keychain := in.Keychain
-	if keychain == nil {
-		keychain = authn.NewMultiKeychain() // anonymous
-	}
-	r := registry{opts: []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(keychain)}}
+// newClient makes the way to registries for one Push.
+func newClient(in Input) *registry.Client {
+	o := registry.Options{Keychain: in.Keychain, Default: registry.Host{Plain: registry.PlainPrivate}}
 	if in.Insecure {
-		r.names = append(r.names, name.Insecure)
-		if t, ok := remote.DefaultTransport.(*http.Transport); ok {
-			t = t.Clone()
-			t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} //nolint:gosec // the user asked for it
-			r.opts = append(r.opts, remote.WithTransport(t))
-		}
+		o.Default = registry.Host{Plain: registry.PlainAlways, Insecure: true}
 	}
-	return r
+	return registry.New(o)
 }
 
-func (r registry) parseTags(tags []string) ([]name.Tag, error) {
-	out := make([]name.Tag, 0, len(tags))
+func parseTags(tags []string) ([]reference.NamedTagged, error) {
+	out := make([]reference.NamedTagged, 0, len(tags))
 	for _, t := range tags {
-		tag, err := name.NewTag(t, r.names...)
+		named, err := reference.ParseNormalizedNamed(t)
 		if err != nil {
 			return nil, fmt.Errorf("invalid tag %q: %w", t, err)
+		}
+		tag, ok := reference.TagNameOnly(named).(reference.NamedTagged)
+		if !ok {
+			return nil, fmt.Errorf("invalid tag %q: it is a digest", t)
 		}
 		out = append(out, tag)
 	}
 	return out, nil
 }
 
-// push puts the index under tag, after what the tag's repository lacks.
-func (r registry) push(tag name.Tag, index joined, parts []part) error {
+// push puts the index under tag, after what the tag's repository lacks. What nodes push
+// is all in their indexes: whatever else is about an image is not the build's, and a
+// registry that does not tell of it fails no build.
+func push(ctx context.Context, to *registry.Repository, tag string, index joined, parts []part) error {
+	copier := imagecopy.To(imagecopy.InRegistry(to), nil)
 	for _, p := range parts {
 		for _, child := range p.children {
-			if err := r.provide(tag.Context(), p.repo, child.Digest.String()); err != nil {
+			if err := copier.CopyContent(ctx, p.place, child); err != nil {
 				return err
 			}
 		}
 	}
-	return remote.Put(tag, index, r.opts...)
+	return to.PutManifest(ctx, tag, index.desc, index.raw)
 }
 
-// provide copies the manifest called digest, with what it refers to, into a
-// repository that does not have it.
-func (r registry) provide(to, from name.Repository, digest string) error {
-	target := to.Digest(digest)
-	if to == from {
-		return nil
-	}
-	_, err := remote.Head(target, r.opts...)
-	var answer *transport.Error
-	if err == nil || !errors.As(err, &answer) || answer.StatusCode != http.StatusNotFound {
-		return err
-	}
-	img, err := remote.Image(from.Digest(digest), r.opts...)
-	if err != nil {
-		return err
-	}
-	return remote.Write(target, img, r.opts...)
-}
-
-// explain says what failed, and what helps where the type of the cause tells.
-func explain(err error, doing string, ref name.Reference) error {
-	if err == nil {
-		return nil
-	}
-	host := ref.Context().RegistryStr()
-	var tries []string
-	var answer *transport.Error
-	if errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden) {
-		tries = append(tries, "docker login "+host)
-	}
+// insecureHint is what helps here with certificates and plain HTTP.
+func insecureHint(err error) error {
 	var plain tls.RecordHeaderError
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &plain) || errors.As(err, &unknown) {
-		tries = append(tries, "for a registry without TLS, or with a certificate of its own: --output type=registry,registry.insecure=true")
+	var unknown *tls.CertificateVerificationError
+	var plaintext *registry.Plaintext
+	if errors.As(err, &plain) || errors.As(err, &unknown) || errors.As(err, &plaintext) {
+		return hint.Wrap(err, "", "for a registry without TLS, or with a certificate of its own: --output type=registry,registry.insecure=true")
 	}
-	return hint.Wrap(err, doing, tries...)
+	return err
 }
 
-// joined is a finished index, in the shape that remote.Put takes.
+// joined is a finished index.
 type joined struct {
 	raw  []byte
 	desc Descriptor
 }
-
-// RawManifest implements remote.Taggable.
-func (j joined) RawManifest() ([]byte, error) { return j.raw, nil }
-
-// MediaType tells remote.Put what it is.
-func (j joined) MediaType() (types.MediaType, error) { return types.MediaType(j.desc.MediaType), nil }

@@ -25,6 +25,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/registry"
 )
 
 // serve starts a registry and gives its host.
@@ -226,6 +227,26 @@ func TestPushCopiesIntoOtherRepositories(t *testing.T) {
 	}
 }
 
+// What is about the images of a build is not asked for: a registry that refuses to tell
+// fails no build.
+func TestPushAsksForNoReferrers(t *testing.T) {
+	host := serve(t, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.Contains(r.URL.Path, "/referrers/") {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	})
+	amd, arm := put(t, host+"/app", attested(t, "linux/amd64", nil)), put(t, host+"/app", attested(t, "linux/arm64", nil))
+	_, err := Push(t.Context(), Input{Images: []Image{{Ref: amd}, {Ref: arm}}, Tags: []string{host + "/copy:1"}})
+	check(t, err)
+	if _, index := pulled(t, host+"/copy:1"); len(index.Manifests) != 4 {
+		t.Errorf("lists %q", shape(index))
+	}
+}
+
 func TestPushRefuses(t *testing.T) {
 	repo := serve(t, nil) + "/app"
 	good := put(t, repo, attested(t, "linux/amd64", nil))
@@ -278,7 +299,7 @@ func locked(next http.Handler) http.Handler {
 
 func TestPushLogsIn(t *testing.T) {
 	host := serve(t, locked)
-	login := Keychain(func(h string) (string, string, string, string, error) {
+	login := registry.Keychain(func(h string) (string, string, string, string, error) {
 		if h != host {
 			t.Errorf("asked for %q", h)
 		}
@@ -294,7 +315,7 @@ func TestPushLogsIn(t *testing.T) {
 	if _, err := Push(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
-	wrong := Keychain(func(string) (string, string, string, string, error) { return "me", "hunter2", "", "", nil })
+	wrong := registry.Keychain(func(string) (string, string, string, string, error) { return "me", "hunter2", "", "", nil })
 	for _, k := range []authn.Keychain{nil, wrong} {
 		in.Keychain = k
 		_, err := Push(t.Context(), in)
@@ -306,7 +327,7 @@ func TestPushLogsIn(t *testing.T) {
 		}
 	}
 	broken := errors.New("helper not found")
-	in.Keychain = Keychain(func(string) (string, string, string, string, error) { return "", "", "", "", broken })
+	in.Keychain = registry.Keychain(func(string) (string, string, string, string, error) { return "", "", "", "", broken })
 	if _, err := Push(t.Context(), in); !errors.Is(err, broken) || !strings.Contains(err.Error(), host) {
 		t.Errorf("error = %v", err)
 	}
@@ -368,30 +389,5 @@ func TestPushCancelled(t *testing.T) {
 	_, err := Push(ctx, Input{Images: []Image{{Ref: host + "/app@sha256:" + strings.Repeat("0", 64)}}, Tags: []string{host + "/app:x"}})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error = %v", err)
-	}
-}
-
-func TestKeychain(t *testing.T) {
-	asked := ""
-	answer := authn.AuthConfig{}
-	k := Keychain(func(host string) (string, string, string, string, error) {
-		asked = host
-		return answer.Username, answer.Password, answer.IdentityToken, answer.RegistryToken, nil
-	})
-	for in, want := range map[string]string{"ubuntu": "https://index.docker.io/v1/", "ghcr.io/a/b": "ghcr.io", "localhost:5000/x": "localhost:5000"} {
-		ref, err := name.ParseReference(in)
-		check(t, err)
-		if auth, err := k.Resolve(ref.Context()); err != nil || auth != authn.Anonymous || asked != want {
-			t.Errorf("%s: asked for %q, got %v, %v", in, asked, auth, err)
-		}
-	}
-	answer = authn.AuthConfig{Username: "u", Password: "p", IdentityToken: "i", RegistryToken: "r"}
-	ref, err := name.ParseReference("ghcr.io/a/b")
-	check(t, err)
-	auth, err := k.Resolve(ref.Context())
-	check(t, err)
-	got, err := auth.Authorization()
-	if err != nil || *got != answer {
-		t.Errorf("credentials = %+v, %v", got, err)
 	}
 }

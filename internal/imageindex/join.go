@@ -1,81 +1,87 @@
 package imageindex
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/platforms"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/imagecopy"
+	"github.com/berthbuild/berth/internal/registry"
 )
 
 // referenceType marks BuildKit's attestation manifests in an index, which have
 // no platform that could clash.
 const (
 	referenceType       = "vnd.docker.reference.type"
+	referenceDigest     = "vnd.docker.reference.digest"
 	attestationManifest = "attestation-manifest"
 )
 
 // part is one node's contribution.
 type part struct {
 	node        string
-	repo        name.Repository
-	raw         []byte // as the registry gave it
+	place       imagecopy.Place // nil where it is not in a registry
+	raw         []byte          // as the registry gave it
 	desc        Descriptor
 	children    []Descriptor // what the joined index lists; all are images
 	annotations map[string]string
 }
 
 // fetch reads what the nodes have pushed.
-func (r registry) fetch(images []Image) ([]part, error) {
+func fetch(ctx context.Context, client *registry.Client, images []Image) ([]part, error) {
 	parts := make([]part, 0, len(images))
 	for _, image := range images {
-		ref, err := name.NewDigest(image.Ref, r.names...)
+		ref, err := reference.ParseNormalizedNamed(image.Ref)
 		if err != nil {
 			return nil, fmt.Errorf("the image of node %s: %w", image.Node, err)
 		}
-		p, err := r.fetchOne(image.Node, ref)
-		if err != nil {
-			return nil, explain(err, fmt.Sprintf("reading %s, pushed by node %s", ref, image.Node), ref)
+		byDigest, ok := ref.(reference.Canonical)
+		if !ok {
+			return nil, fmt.Errorf("the image of node %s: %q has no digest", image.Node, image.Ref)
 		}
+		p, err := fetchOne(ctx, client.Repository(ref), byDigest.Digest())
+		if err != nil {
+			return nil, hint.Wrap(insecureHint(err), fmt.Sprintf("reading %s, pushed by node %s", image.Ref, image.Node))
+		}
+		p.node = image.Node
 		parts = append(parts, p)
 	}
 	return parts, nil
 }
 
-func (r registry) fetchOne(node string, ref name.Digest) (part, error) {
-	got, err := remote.Get(ref, r.opts...)
+func fetchOne(ctx context.Context, repo *registry.Repository, image digest.Digest) (part, error) {
+	desc, raw, err := repo.Get(ctx, image.String())
 	if err != nil {
 		return part{}, err
 	}
-	p := part{node: node, repo: ref.Context(), raw: got.Manifest, desc: Descriptor{
-		MediaType: string(got.MediaType),
-		Digest:    digest.Digest(got.Digest.String()),
-		Size:      int64(len(got.Manifest)),
-	}}
-	switch {
-	case got.MediaType.IsImage():
+	p := part{place: imagecopy.InRegistry(repo), raw: raw, desc: desc}
+	switch kind := types.MediaType(desc.MediaType); {
+	case kind.IsImage():
 		child := p.desc
-		if child.Platform, err = r.platformOf(ref); err != nil {
+		if child.Platform, err = p.platformOf(ctx, child); err != nil {
 			return part{}, err
 		}
 		p.children = []Descriptor{child}
 		return p, nil
-	case got.MediaType.IsIndex():
-		return p, r.fill(&p)
+	case kind.IsIndex():
+		return p, p.fill(func(child Descriptor) (*ocispecs.Platform, error) { return p.platformOf(ctx, child) })
 	}
-	return part{}, fmt.Errorf("it is neither an image nor an index but %q", got.MediaType)
+	return part{}, fmt.Errorf("it is neither an image nor an index but %q", desc.MediaType)
 }
 
-// fill reads the children out of an index.
-func (r registry) fill(p *part) error {
+// fill reads the children out of an index. platformOf finds out what an image is
+// for where the index does not say so.
+func (p *part) fill(platformOf func(Descriptor) (*ocispecs.Platform, error)) error {
 	index, err := readIndex(p.raw)
 	if err != nil {
 		return err
@@ -83,11 +89,9 @@ func (r registry) fill(p *part) error {
 	p.annotations = index.Annotations
 	for _, child := range index.Manifests {
 		if child.Platform == nil && !isAttestation(child) {
-			platform, err := r.platformOf(p.repo.Digest(child.Digest.String()))
-			if err != nil {
+			if child.Platform, err = platformOf(child); err != nil {
 				return err
 			}
-			child.Platform = platform
 		}
 		p.children = append(p.children, child)
 	}
@@ -114,32 +118,31 @@ func readIndex(raw []byte) (ocispecs.Index, error) {
 	return index, nil
 }
 
+// maxConfig bounds an image's configuration in bytes.
+const maxConfig = 16 << 20
+
 // platformOf reads the platform of an image out of its configuration.
-func (r registry) platformOf(ref name.Digest) (*ocispecs.Platform, error) {
-	img, err := remote.Image(ref, r.opts...)
+func (p *part) platformOf(ctx context.Context, image Descriptor) (*ocispecs.Platform, error) {
+	raw, err := p.place.Manifest(ctx, image)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := img.RawConfigFile()
-	if err != nil {
+	var m ocispecs.Manifest
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return nil, fmt.Errorf("its manifest cannot be read: %w", err)
+	}
+	if raw, err = p.place.Document(ctx, m.Config, maxConfig); err != nil {
 		return nil, err
 	}
-	var config ocispecs.Image
-	if err := json.Unmarshal(raw, &config); err != nil {
-		return nil, fmt.Errorf("its configuration cannot be read: %w", err)
-	}
-	if config.OS == "" || config.Architecture == "" {
-		return nil, hint.New("its configuration does not say for which platform it is")
-	}
-	platform := platforms.Normalize(config.Platform)
-	return &platform, nil
+	return readPlatform(raw)
 }
 
 func isAttestation(d Descriptor) bool { return d.Annotations[referenceType] == attestationManifest }
 
-// join makes the index: the platforms in the order of the parts, and then the
-// attestations. One index alone stays what it is, byte for byte.
-func join(parts []part) (joined, error) {
+// join makes the index: the images in the order of wanted, as one daemon that
+// builds all would list them, or else of the parts, and then the attestations. One
+// index alone stays what it is, byte for byte.
+func join(parts []part, wanted []ocispecs.Platform) (joined, error) {
 	if len(parts) == 1 && types.MediaType(parts[0].desc.MediaType).IsIndex() {
 		return joined{raw: parts[0].raw, desc: parts[0].desc}, nil
 	}
@@ -163,6 +166,7 @@ func join(parts []part) (joined, error) {
 			images = append(images, child)
 		}
 	}
+	order(images, attestations, wanted)
 	index := ocispecs.Index{
 		Versioned:   specs.Versioned{SchemaVersion: 2},
 		MediaType:   string(types.OCIImageIndex),
@@ -174,6 +178,23 @@ func join(parts []part) (joined, error) {
 		index.Annotations = nil // the format has none
 	}
 	return finish(index)
+}
+
+// order sorts images by their platforms, and attestations by their images.
+func order(images, attestations []Descriptor, wanted []ocispecs.Platform) {
+	place := map[string]int{}
+	for i, p := range wanted {
+		place[platforms.FormatAll(platforms.Normalize(p))] = i - len(wanted) // what nobody wanted is 0, and so comes last
+	}
+	of := func(d Descriptor) int { return place[platforms.FormatAll(platforms.Normalize(*d.Platform))] }
+	slices.SortStableFunc(images, func(a, b Descriptor) int { return of(a) - of(b) })
+	image := map[string]int{}
+	for i, d := range images {
+		image[d.Digest.String()] = i
+	}
+	slices.SortStableFunc(attestations, func(a, b Descriptor) int {
+		return image[a.Annotations[referenceDigest]] - image[b.Annotations[referenceDigest]]
+	})
 }
 
 func finish(index ocispecs.Index) (joined, error) {
