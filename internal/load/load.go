@@ -1,11 +1,19 @@
 // Package load sends a build's result into a Docker engine.
 //
-// It is not for finding the engine (internal/dockerconfig), nor for deciding
-// what is loaded: it streams the archive that BuildKit's docker exporter makes.
+// There are two ways. Partial has the daemon send what describes the image, finds
+// out what the engine has, and sends what it lacks. Loader passes on the archive
+// that the daemon makes, for engines and daemons that know no better.
 //
-// Rules: the engine gets all of an image or none of it. The end of the archive
-// is held back until the build is known to have succeeded, because a daemon
-// that fails in the middle ends its stream in the same way as one that is done.
+// It is not for finding the engine (internal/dockerconfig), nor for choosing
+// between the two ways and solving (internal/build).
+//
+// Rules: the engine gets all of an image or none of it. The end of an archive is
+// held back until the build is known to have succeeded, because a daemon that
+// fails in the middle ends its stream in the same way as one that is done. What
+// the engine is believed to have is only ever left out when the engine, by an
+// error or by being asked afterwards, would show that it has not. Asking is
+// bounded in number and time, whatever the engine holds, and never fails a build
+// that has not been built yet.
 package load
 
 import (
@@ -58,12 +66,11 @@ func Docker(ctx context.Context, engine Engine, r io.Reader, onProgress func(Sta
 	}
 	defer context.AfterFunc(ctx, func() { closeReader(r, context.Cause(ctx)) })()
 	res, err := engine.ImageLoad(ctx, r)
-	if err != nil {
-		return explain(engine, err)
-	}
-	err = follow(res, onProgress)
-	if cerr := res.Close(); err == nil {
-		err = cerr
+	if err == nil {
+		err = follow(res, onProgress)
+		if cerr := res.Close(); err == nil {
+			err = cerr
+		}
 	}
 	if ctx.Err() != nil && err != nil {
 		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
@@ -85,7 +92,10 @@ func explain(engine Engine, err error) error {
 	if err == nil {
 		return nil
 	}
-	doing := "loading the image into the Docker engine"
+	return explainDoing(engine, "loading the image into the Docker engine", err)
+}
+
+func explainDoing(engine Engine, doing string, err error) error {
 	if h, ok := engine.(interface{ DaemonHost() string }); ok {
 		doing += " at " + h.DaemonHost()
 	}
