@@ -120,6 +120,17 @@ func Check(rows []Row, packages []Package) []string {
 	return c.findings
 }
 
+// slow are packages that only tests may have: once anything imports one of them,
+// every command starts later, whatever it does.
+func slow() []string {
+	return []string{
+		"github.com/santhosh-tekuri/jsonschema", // compiles the metaschemas; these import it:
+		"github.com/compose-spec/compose-go/v2/cli",
+		"github.com/compose-spec/compose-go/v2/loader",
+		"github.com/compose-spec/compose-go/v2/schema",
+	}
+}
+
 type checker struct {
 	rows     map[string]Row
 	exists   map[string]bool // false: only tests
@@ -153,6 +164,11 @@ func (c *checker) pkg(p Package) {
 	for _, i := range slices.Concat(p.Imports, p.TestImports) {
 		if within(i, "github.com/docker/buildx") {
 			c.find("%s imports %s: berth is not built on buildx", p.Path, i)
+		}
+	}
+	for _, i := range p.Imports {
+		if slices.ContainsFunc(slow(), func(s string) bool { return within(i, s) }) {
+			c.find("%s imports %s: its packages do so much as the program starts that every command waits", p.Path, i)
 		}
 	}
 	if p.OnlyTests || !governed(p.Path) {

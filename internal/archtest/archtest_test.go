@@ -2,6 +2,7 @@ package archtest
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,19 @@ func TestArchitecture(t *testing.T) {
 	}
 	for _, finding := range Check(rows, packages) {
 		t.Error(finding)
+	}
+}
+
+// What is slow is not in the program on a way through another module either.
+func TestProgramStartsFast(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/cmd/berth").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := range strings.FieldsSeq(string(out)) {
+		if slices.ContainsFunc(slow(), func(s string) bool { return within(path, s) }) {
+			t.Errorf("cmd/berth has %s in it", path)
+		}
 	}
 }
 
@@ -108,6 +122,9 @@ func TestCheck(t *testing.T) {
 		{"buildx", imports("internal/build", "github.com/docker/buildx/driver"), "not built on buildx"},
 		{"buildx in an example", imports("examples/hello", "github.com/docker/buildx"), "not built on buildx"},
 		{"buildx in a test", edit("test", func(p *Package) { p.TestImports = append(p.TestImports, "github.com/docker/buildx/util") }), "not built on buildx"},
+		{"slow", imports("internal/load", "github.com/compose-spec/compose-go/v2/loader"), "every command waits"},
+		{"slow, another version", imports("internal/load", "github.com/santhosh-tekuri/jsonschema/v6"), "every command waits"},
+		{"slow in a test", edit("test", func(p *Package) { p.TestImports = append(p.TestImports, "github.com/santhosh-tekuri/jsonschema/v6") }), ""},
 		{"another buildx", imports("internal/build", "github.com/docker/buildxtra"), ""},
 		{"init", edit("internal/ui", func(p *Package) { p.Inits = []string{"internal/ui/a.go:3"} }), "internal/ui/a.go:3: func init"},
 		{"blank", edit("internal/ui", func(p *Package) { p.Blank = []string{"net/http/pprof"} }), "internal/ui imports net/http/pprof for its side effect"},

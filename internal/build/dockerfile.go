@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,7 +34,7 @@ func (in *inputs) openDockerfile(req request.Request) error {
 		in.offerDockerfile(map[string][]byte{req.DockerfileName(): d.Inline})
 		return nil
 	case d.Dir == "":
-		return nil // inside a remote context
+		return nil // inside a remote context, or downloaded
 	}
 	name, err := findDockerfile(req)
 	if err != nil {
@@ -48,6 +50,9 @@ func (in *inputs) openDockerfile(req request.Request) error {
 			return hint.Wrap(err, "failed to read dockerfile")
 		}
 		files[n] = data
+		if n != name {
+			in.ignoreFile = data
+		}
 	}
 	in.offerDockerfile(files)
 	return nil
@@ -56,6 +61,11 @@ func (in *inputs) openDockerfile(req request.Request) error {
 // offerDockerfile makes the folder that the frontend reads.
 func (in *inputs) offerDockerfile(files map[string][]byte) {
 	folder := staticfs.NewFS()
+	content := []string{"dockerfile"}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		content = append(content, name, string(files[name]))
+	}
+	in.dockerfile = folderKey("", content...)
 	for name, data := range files {
 		folder.Add(name, &fstypes.Stat{Mode: 0o600, ModTime: time.Now().UnixNano()}, data)
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/buildflag"
-	"github.com/berthbuild/berth/internal/imageindex"
 	"github.com/berthbuild/berth/internal/progress"
+	"github.com/berthbuild/berth/internal/registry"
 	"github.com/berthbuild/berth/internal/request"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/moby/api/types/jsonstream"
@@ -56,7 +56,7 @@ func engineOptions(t *testing.T, e *pushEngine, opened *string) Options {
 	t.Cleanup(func() { _, _ = p.Close() })
 	return Options{
 		Progress: p,
-		Keychain: imageindex.Keychain(func(host string) (user, pass, identity, registry string, err error) {
+		Keychain: registry.Keychain(func(host string) (user, pass, identity, registry string, err error) {
 			return "user-of-" + host, "p", "", "", nil
 		}),
 		Engine: func(_ context.Context, name string) (Engine, error) {

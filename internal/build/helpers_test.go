@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -22,7 +21,6 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/session/filesync"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
-	"google.golang.org/grpc/metadata"
 )
 
 // solveFunc is short for what a test's daemon does.
@@ -162,12 +160,7 @@ func equal[T comparable](t *testing.T, what string, got, want []T) {
 // as a daemon does that does not ask what the client supports. The stream
 // stays open.
 func sending(ctx context.Context, b *buildkittest.Build, id int, data []byte) (filesync.FileSend_DiffCopyClient, error) {
-	caller, err := b.Session(ctx)
-	if err != nil {
-		return nil, err
-	}
-	ctx = metadata.NewOutgoingContext(caller.Context(ctx), metadata.Pairs("buildkit-attachable-exporter-id", fmt.Sprint(id)))
-	stream, err := filesync.NewFileSendClient(caller.Conn()).DiffCopy(ctx)
+	stream, err := b.Stream(ctx, id)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"errors"
-	"github.com/tonistiigi/fsutil"
 	"io"
 	"os"
 	"path/filepath"
@@ -139,6 +138,15 @@ func TestInputsRefused(t *testing.T) {
 		"--secret id=e is larger than BuildKit allows": func(r *request.Request) { r.Secrets = []buildflag.Secret{{ID: "e", Env: "BIG"}} },
 		"--ssh default: no ssh agent is running":       func(r *request.Request) { r.SSH = []buildflag.SSH{{ID: "default"}} },
 		"the build has no context":                     func(r *request.Request) { r.Context.Dir = "" },
+		"build context \"n\": stat ": func(r *request.Request) {
+			r.Contexts = []buildflag.NamedContext{{Name: "n", Value: filepath.Join(dir, "nosuch")}}
+		},
+		"build context \"f\": " + filepath.Join(dir, "file") + " is not a directory": func(r *request.Request) {
+			r.Contexts = []buildflag.NamedContext{{Name: "f", Value: filepath.Join(dir, "file")}}
+		},
+		"build context \"l\": OCI layout: no such folder": func(r *request.Request) {
+			r.Contexts = []buildflag.NamedContext{{Name: "l", Kind: buildflag.ContextLayout, Value: filepath.Join(dir, "nosuch")}}
+		},
 		"--ssh: ": func(r *request.Request) {
 			r.SSH = []buildflag.SSH{{ID: "k", Paths: []string{filepath.Join(dir, "file")}}}
 		},
@@ -186,12 +194,6 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
-// vanishing is a folder whose files cannot be opened any more when their turn
-// has come.
-type vanishing struct{ fsutil.FS }
-
-func (vanishing) Open(string) (io.ReadCloser, error) { return nil, os.ErrPermission }
-
 // A file that cannot be opened while it is sent fails the build; the library
 // alone would send it as an empty one.
 func TestNoEmptyFiles(t *testing.T) {
@@ -200,21 +202,21 @@ func TestNoEmptyFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mount, ok := in.mounts[request.LocalContext].(strictFS)
-	if !ok {
-		t.Fatalf("the context is a %T", in.mounts[request.LocalContext])
-	}
+	defer in.close()
 	if in.failure() != nil {
 		t.Errorf("before anything: %v", in.failure())
 	}
-	if _, err := (strictFS{vanishing{mount.FS}, mount.failed}).Open("Dockerfile"); !errors.Is(err, os.ErrPermission) {
+	if err := os.Remove(filepath.Join(r.Context.Dir, "Dockerfile")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.mounts[request.LocalContext].Open("Dockerfile"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("open: %v", err)
 	}
-	if err := in.failure(); !errors.Is(err, os.ErrPermission) {
+	if err := in.failure(); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), r.Context.Dir) {
 		t.Errorf("the build goes on: %v", err)
 	}
 	in.fail(io.ErrUnexpectedEOF) // the first one counts
-	if err := in.failure(); !errors.Is(err, os.ErrPermission) {
+	if err := in.failure(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("after another: %v", err)
 	}
 }
@@ -246,40 +248,45 @@ func TestFailedInputEndsTheSolve(t *testing.T) {
 	}
 }
 
-// The daemon keeps copies of folders by this key.
-func TestSharedKey(t *testing.T) {
-	key := func(r request.Request, machine string) string {
-		o := options(t)
-		o.Machine = machine
-		var got string
-		asked(t, r, o, func(ctx context.Context, b *buildkittest.Build) error {
-			caller, err := b.Session(ctx)
-			if err != nil {
+// Named folders arrive under names that are never those of the main ones, and
+// nothing of the build is sent that does not exist.
+func TestNamedFoldersArrive(t *testing.T) {
+	dialtest.NoLeaks(t)
+	r := req(t)
+	r.Contexts = nil
+	for _, name := range []string{"plain", "context", "dockerfile", "a/b:c"} {
+		r.Contexts = append(r.Contexts, buildflag.NamedContext{Name: name, Value: tree(t, map[string]string{"named": name})})
+	}
+	asked(t, r, options(t), func(ctx context.Context, b *buildkittest.Build) error {
+		for _, c := range r.Contexts {
+			local, ok := strings.CutPrefix(b.Request.FrontendAttrs["context:"+c.Name], "local:")
+			dest := t.TempDir()
+			if err := b.FetchDir(ctx, local, dest); !ok || err != nil {
 				return err
 			}
-			got = caller.SharedKey()
-			return b.FetchDir(ctx, request.LocalDockerfile, t.TempDir()) // as builds do
-		})
-		return got
-	}
-	a, b := req(t), req(t)
-	first := key(a, "one")
-	if first == "" || first != key(a, "one") {
-		t.Errorf("the same folder: %q", first)
-	}
-	if strings.Contains(first, filepath.Base(a.Context.Dir)) {
-		t.Errorf("the key tells the path: %q", first)
-	}
-	remote := request.Request{Context: request.Context{URL: "https://example.com/x.git"}, Dockerfile: a.Dockerfile}
-	remoteB := request.Request{Context: request.Context{URL: "https://example.com/x.git"}, Dockerfile: b.Dockerfile}
-	for what, other := range map[string]string{"folder": key(b, "one"), "machine": key(a, "two"), "Dockerfile's folder": key(remoteB, "one")} {
-		if other == "" || other == first {
-			t.Errorf("another %s, the same key", what)
+			if got := read(t, filepath.Join(dest, "named")); got != c.Name {
+				t.Errorf("%s is %q", c.Name, got)
+			}
 		}
-	}
-	if key(remote, "one") == "" {
-		t.Error("a Dockerfile by itself has no key")
-	}
+		dest := t.TempDir()
+		if err := b.FetchDir(ctx, request.LocalContext, dest); err != nil {
+			return err
+		}
+		equal(t, "main context", names(t, dest), []string{"Dockerfile"})
+		return nil
+	})
+}
+
+// A Dockerfile alone comes with an empty folder, so that COPY says what is not
+// there.
+func TestEmptyContextArrives(t *testing.T) {
+	r := request.Request{Context: request.Context{Empty: true}, Dockerfile: request.Dockerfile{Name: "Dockerfile", Inline: []byte("FROM x")}}
+	asked(t, r, options(t), func(ctx context.Context, b *buildkittest.Build) error {
+		dest := t.TempDir()
+		err := b.FetchDir(ctx, request.LocalContext, dest)
+		equal(t, "context", names(t, dest), nil)
+		return err
+	})
 }
 
 // The daemon gets what was granted, whatever it asks for.

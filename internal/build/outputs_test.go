@@ -15,9 +15,6 @@ import (
 	"github.com/berthbuild/berth/internal/buildkittest"
 	"github.com/berthbuild/berth/internal/dial/dialtest"
 	"github.com/moby/buildkit/session/filesync"
-	"github.com/moby/buildkit/util/staticfs"
-	"github.com/tonistiigi/fsutil"
-	fstypes "github.com/tonistiigi/fsutil/types"
 )
 
 // A file appears whole, or not at all.
@@ -273,77 +270,5 @@ func TestFolder(t *testing.T) {
 	}
 	if got := read(t, filepath.Join(dest, "x")); got != "1" || len(boom.Requests()) != 3 || len(s.Requests()) != 1 {
 		t.Errorf("%q, %d builds", got, len(s.Requests()))
-	}
-}
-
-// What is wrong with a folder is said, whatever the daemon made of it.
-func TestFolderFails(t *testing.T) {
-	dir, lost := t.TempDir(), errors.New("EOF")
-	if err := folderSink(dir).finish(lost); err != nil {
-		t.Errorf("a good folder: %v", err)
-	}
-	if err := folderSink(filepath.Join(dir, "gone")).finish(lost); err != nil {
-		t.Errorf("no folder: %v", err)
-	}
-	equal(t, "left", names(t, dir), nil)
-	put(t, filepath.Join(dir, "file"), "")
-	bad := folderSink(filepath.Join(dir, "file"))
-	if err := bad.finish(nil); err != nil {
-		t.Errorf("after a success: %v", err)
-	}
-	if err := bad.finish(lost); runtime.GOOS != "windows" && (!errors.Is(err, lost) || !errors.Is(err, syscall.ENOTDIR) || !strings.HasPrefix(err.Error(), "writing to "+string(bad)+": ")) {
-		t.Errorf("%v", err)
-	}
-}
-
-// evil is a tree that a daemon invents: names in the order in which it sends them.
-type evil struct {
-	*staticfs.FS
-}
-
-// A daemon that tries to get out of the folder writes nothing outside.
-func TestFolderEscape(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("links")
-	}
-	dialtest.NoLeaks(t)
-	const link = uint32(os.ModeSymlink | 0o777)
-	for name, entries := range map[string]map[string]*fstypes.Stat{
-		"up":           {"../evil": {Mode: 0o644}},
-		"absolute":     {"/evil": {Mode: 0o644}},
-		"through link": {"l": {Mode: link, Linkname: ".."}, "l/evil": {Mode: 0o644}},
-		"onto a link":  {"planted": {Mode: 0o644}},
-		"below a link": {"plantedDir": {Mode: uint32(os.ModeDir | 0o755)}, "plantedDir/evil": {Mode: 0o644}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			dest := filepath.Join(dir, "out")
-			put(t, filepath.Join(dir, "victim"), "safe")
-			if err := errors.Join(os.Mkdir(dest, 0o755), os.Symlink("../victim", filepath.Join(dest, "planted")), os.Symlink("..", filepath.Join(dest, "plantedDir"))); err != nil {
-				t.Fatal(err)
-			}
-			s := daemon(t, func(ctx context.Context, b *buildkittest.Build) (map[string]string, error) {
-				files := staticfs.NewFS()
-				for path, st := range entries {
-					files.Add(path, st, []byte("evil"))
-					if os.FileMode(st.Mode)&os.ModeType != 0 {
-						st.Size = 0
-					}
-				}
-				caller, err := b.Session(ctx)
-				if err != nil {
-					return nil, err
-				}
-				return nil, filesync.CopyToCaller(ctx, fsutil.FS(evil{files}), 0, caller, nil)
-			})
-			_, err := Run(t.Context(), builderOf(node("n0", s.Endpoint())), req(t, output("local", dest)), options(t))
-			if stays := name == "absolute" || name == "onto a link" || name == "below a link"; (err == nil) != stays {
-				t.Errorf("%v", err) // those come out inside the folder
-			}
-			equal(t, "outside", names(t, dir), []string{"out", "victim"})
-			if read(t, filepath.Join(dir, "victim")) != "safe" {
-				t.Error("a file outside was overwritten")
-			}
-		})
 	}
 }

@@ -45,7 +45,15 @@ func (p *placement) close() {
 type part struct {
 	*member
 	req    request.Request
-	prefix string // before the names of its steps, when several nodes build
+	prefix string // before the names of its steps, when several builds are shown
+	share  string // its platforms, when other nodes build the others
+	outs   *outputs
+	ties   *ties // to other targets; nil where there are none
+
+	sessions map[string]folderSession // by the name of the local folder that they send
+
+	caps     request.Capabilities // of its daemon; set when it is solved
+	readable bool                 // the daemon gives what it has built, layer by layer; asked where it matters
 }
 
 // split makes each chosen member's own request.
@@ -63,7 +71,8 @@ func (p *placement) split(req request.Request) ([]part, error) {
 		}
 		one := part{member: m, req: r}
 		if several {
-			one.prefix = strings.Join(formatAll(want), " ")
+			one.share = strings.Join(formatAll(want), " ")
+			one.prefix = one.share
 		}
 		parts = append(parts, one)
 	}
@@ -77,18 +86,27 @@ var errNotNeeded = errors.New("another node builds this")
 // platforms out among them, as soon as those have answered that matter. On
 // error all connections are closed.
 func place(ctx context.Context, b *builder.Builder, req request.Request, o Options) (*placement, error) {
-	if b.Err != nil {
-		return nil, b.Err
-	}
-	if len(b.Nodes) == 0 {
-		return nil, hint.New(fmt.Sprintf("builder %s has no nodes", b.Name),
-			fmt.Sprintf("add one: berth create --append --name %s ENDPOINT", b.Name))
+	return placeFor(ctx, b, req.Platforms, false, o)
+}
+
+// placeFor is place for all platforms that several builds want; with native,
+// some of them want none, and the first node is needed for those.
+func placeFor(ctx context.Context, b *builder.Builder, want []ocispecs.Platform, native bool, o Options) (*placement, error) {
+	if err := b.Usable(); err != nil {
+		return nil, err
 	}
 	p := &placement{}
-	for _, n := range needed(b.Nodes, req.Platforms) {
+	nodes := needed(b.Nodes, want)
+	if native && nodes[0].Name != b.Nodes[0].Name {
+		nodes = append([]builder.Node{b.Nodes[0]}, nodes...)
+	}
+	for _, n := range nodes {
 		p.members = append(p.members, &member{node: n})
 	}
-	err := p.connect(ctx, req.Platforms, o)
+	err := p.connect(ctx, want, native, o)
+	if _, ok := p.chosen[0]; native && !ok && err == nil {
+		p.chosen[0] = nil
+	}
 	for i, m := range p.members {
 		if _, ok := p.chosen[i]; m.conn != nil && (err != nil || !ok) {
 			_ = m.conn.Close() // nothing ran on it
@@ -105,7 +123,7 @@ func place(ctx context.Context, b *builder.Builder, req request.Request, o Optio
 }
 
 // connect dials all members at once, and chooses.
-func (p *placement) connect(ctx context.Context, want []ocispecs.Platform, o Options) (err error) {
+func (p *placement) connect(ctx context.Context, want []ocispecs.Platform, native bool, o Options) (err error) {
 	ctx, enough := context.WithCancelCause(ctx)
 	defer enough(nil)
 	ask := len(p.members) > 1 && !allOwned(p.nodes(), want)
@@ -123,7 +141,14 @@ func (p *placement) connect(ctx context.Context, want []ocispecs.Platform, o Opt
 		if decided {
 			continue
 		}
-		if p.chosen, err = p.choose(want); !errors.Is(err, errUndecided) {
+		first := p.members[0]
+		if native && !first.answered {
+			continue
+		}
+		if p.chosen, err = p.choose(want); native && err == nil {
+			err = first.err
+		}
+		if !errors.Is(err, errUndecided) {
 			decided = true
 			enough(errNotNeeded)
 		}
@@ -194,6 +219,10 @@ func (p *placement) choose(want []ocispecs.Platform) (map[int][]ocispecs.Platfor
 		chosen[0] = want
 		return chosen, p.members[0].err
 	}
+	if len(want) == 0 { // the first node's own
+		chosen[0] = nil
+		return chosen, p.members[0].err
+	}
 	for _, w := range want {
 		i, err := p.pick(w)
 		if err != nil {
@@ -205,12 +234,16 @@ func (p *placement) choose(want []ocispecs.Platform) (map[int][]ocispecs.Platfor
 }
 
 // pick finds the member that builds w: the first one whose owner fixed it for
-// that; without any such, the first that offers it; without that either, the
-// first, which may be able to cross-build. A node that cannot be reached may
-// be the one that was meant, so before w goes to a worse one it is an error.
+// that; without any such, the first that offers it; without that either, the first
+// that can run what is built for it. A node that cannot be reached may be the one
+// that was meant, so before w goes to a worse one it is an error.
+//
+// That nobody offers w is an error too: which of them was meant to cross-build, only
+// the owner can say. A builder with one node is different: there is no choice.
 func (p *placement) pick(w ocispecs.Platform) (int, error) {
 	owned := allOwned(p.nodes(), []ocispecs.Platform{w})
 	var down error
+	near := -1
 	for i, m := range p.members {
 		switch owner := offers(m.node.Platforms, w); {
 		case owned && !owner:
@@ -222,14 +255,57 @@ func (p *placement) pick(w ocispecs.Platform) (int, error) {
 			down = fmt.Errorf("%w; %w", down, m.err)
 		case owner || offers(m.offered, w):
 			return i, nil
+		case near < 0 && runs(m.offered, w):
+			near = i
 		}
 	}
-	return 0, hint.Wrap(down, "no node for "+platforms.FormatAll(w))
+	switch {
+	case down != nil:
+		return 0, hint.Wrap(down, "no node for "+platforms.FormatAll(w))
+	case near >= 0:
+		return near, nil
+	}
+	return 0, p.nobody(w)
+}
+
+// nobody says who offers what, and how to change that.
+func (p *placement) nobody(w ocispecs.Platform) error {
+	builder, want := p.members[0].node.Builder, platforms.FormatAll(w)
+	who := make([]string, 0, len(p.members))
+	for _, m := range p.members {
+		offered := strings.Join(formatAll(plain(m.offered)), ", ")
+		if offered == "" {
+			offered = "nothing"
+		}
+		who = append(who, fmt.Sprintf("%s offers %s", m.node.Name, offered))
+	}
+	return hint.New(fmt.Sprintf("no node of builder %s offers %s: %s", builder, want, strings.Join(who, "; ")),
+		fmt.Sprintf("add a node for it: berth create --append --name %s --platform %s ENDPOINT", hint.Quote(builder), hint.Quote(want)),
+		fmt.Sprintf("if the Dockerfile cross-builds for it, or a node emulates it, say which: berth create --append --name %s --node %s --platform %s %s",
+			hint.Quote(builder), hint.Quote(p.members[0].node.Name), hint.Quote(want), hint.Quote(p.members[0].node.Endpoint)))
+}
+
+// plain leaves out the levels of amd64 where amd64 itself is there: they are of no
+// help to a person, and a daemon does not always name them.
+func plain(list []ocispecs.Platform) []ocispecs.Platform {
+	return slices.DeleteFunc(slices.Clone(list), func(p ocispecs.Platform) bool {
+		return p.Architecture == "amd64" && p.Variant != "" && slices.ContainsFunc(list, func(other ocispecs.Platform) bool {
+			return other.OS == p.OS && other.Architecture == p.Architecture && other.Variant == ""
+		})
+	})
 }
 
 func offers(list []ocispecs.Platform, w ocispecs.Platform) bool {
 	m := platforms.OnlyStrict(w)
 	return slices.ContainsFunc(list, func(p ocispecs.Platform) bool { return m.Match(platforms.Normalize(p)) })
+}
+
+// runs tells whether a machine that offers list can run what is built for w: an
+// older variant of one of them (arm/v5 on arm/v7), not another architecture.
+func runs(list []ocispecs.Platform, w ocispecs.Platform) bool {
+	return slices.ContainsFunc(list, func(p ocispecs.Platform) bool {
+		return p.Architecture == w.Architecture && platforms.Only(p).Match(w)
+	})
 }
 
 func formatAll(list []ocispecs.Platform) []string {

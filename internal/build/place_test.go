@@ -80,7 +80,16 @@ func TestChoose(t *testing.T) {
 		{"the owner's word before what is offered", []*member{up("linux/amd64", "linux/arm64"), fixed(up("linux/arm64"), "linux/arm64")}, "linux/arm64 linux/amd64", "0:linux/amd64 1:linux/arm64", ""},
 		{"variants are told apart", []*member{up("linux/arm/v6"), up("linux/arm/v7")}, "linux/arm/v7", "1:linux/arm/v7", ""},
 		{"arm64 is arm64/v8", []*member{up("linux/amd64"), up("linux/arm64/v8")}, "linux/arm64", "1:linux/arm64", ""},
-		{"nobody offers it: cross-build on the first", []*member{up("linux/amd64"), up("linux/arm64")}, "linux/s390x", "0:linux/s390x", ""},
+		{"nobody offers it", []*member{up("linux/amd64", "linux/386"), up()}, "linux/amd64 linux/s390x", "",
+			"no node of builder b offers linux/s390x: n0 offers linux/amd64, linux/386; n1 offers nothing"},
+		{"nobody's owner fixed it, and nobody offers it", []*member{fixed(up("linux/arm64"), "linux/arm64"), up("linux/amd64")}, "linux/arm64 linux/s390x", "",
+			"no node of builder b offers linux/s390x: n0 offers linux/arm64; n1 offers linux/amd64"},
+		{"one node is the only choice", []*member{fixed(up("linux/arm64"), "linux/arm64")}, "linux/s390x", "0:linux/s390x", ""},
+		{"a newer variant runs the older", []*member{up("linux/amd64"), up("linux/arm/v7")}, "linux/arm/v5", "1:linux/arm/v5", ""},
+		{"an older variant does not run the newer", []*member{up("linux/amd64"), up("linux/amd64/v2")}, "linux/amd64/v3", "",
+			"no node of builder b offers linux/amd64/v3: n0 offers linux/amd64; n1 offers linux/amd64/v2"},
+		{"another architecture does not, whatever it can run", []*member{up("linux/amd64"), up("linux/arm64")}, "linux/386", "",
+			"no node of builder b offers linux/386: n0 offers linux/amd64; n1 offers linux/arm64"},
 		{"one is down and not needed", []*member{up("linux/amd64"), down("b")}, "linux/amd64", "0:linux/amd64", ""},
 		{"the first is down, the second does", []*member{down("a"), up("linux/amd64")}, "linux/amd64", "1:linux/amd64", ""},
 		{"the one that is down may be meant", []*member{up("linux/amd64"), down("b")}, "linux/arm64", "", "no node for linux/arm64: b is down"},
@@ -94,6 +103,9 @@ func TestChoose(t *testing.T) {
 		{"the owner's are down: no need to wait", []*member{fixed(down("a"), "linux/arm64"), pending()}, "linux/arm64", "", "no node for linux/arm64: a is down"},
 	} {
 		p := &placement{members: c.members}
+		for i, m := range c.members {
+			m.node.Builder, m.node.Name = "b", fmt.Sprint("n", i)
+		}
 		chosen, err := p.choose(plats(strings.Fields(c.want)...))
 		switch {
 		case c.err == "" && (err != nil || short(chosen) != c.chosen):
@@ -179,7 +191,7 @@ func TestNodeNeeded(t *testing.T) {
 	amd := daemon(t, nil, "linux/amd64")
 	dead := "tcp://" + buildkittest.FreeAddr(t)
 	o := options(t)
-	o.Budget = 50 * time.Millisecond
+	o.Budget = 500 * time.Millisecond
 	for name, nodes := range map[string][]builder.Node{
 		"the owner's word":         {node("a", amd.Endpoint()), node("dead", dead, "linux/arm64")},
 		"the only one that may be": {node("a", amd.Endpoint()), node("dead", dead)},

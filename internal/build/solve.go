@@ -2,27 +2,24 @@ package build
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"syscall"
 	"time"
 
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/telemetry"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/identity"
-	"github.com/moby/buildkit/util/grpcerrors"
-	"github.com/moby/buildkit/util/stack"
-	"google.golang.org/grpc/codes"
+	"github.com/opencontainers/go-digest"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // cancelGrace is how long a daemon may take to confirm a cancelled build. A
 // silent one would hold the client for seconds (BuildKit's status stream waits
-// for it), so the connection is closed then.
-const cancelGrace = 2 * time.Second
+// for it), so the connection is closed then. Ctrl-C must have ended all within 2 s.
+const cancelGrace = time.Second
 
 // solve runs one node's share.
-func solve(ctx context.Context, p part, in *inputs, o Options) (Part, error) {
+func solve(ctx context.Context, p part, in *inputs, o Options) (_ Part, err error) {
+	defer func() { p.ties.end(err) }()
 	caps, err := capabilities(ctx, p)
 	if err != nil {
 		return Part{}, err
@@ -30,45 +27,82 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (Part, error) {
 	if p.req, err = p.req.ForEngine(caps); err != nil {
 		return Part{}, hint.Wrap(err, "node "+p.node.Name)
 	}
-	opt, err := p.req.Solve(caps)
-	if err != nil {
-		return Part{}, hint.Wrap(err, "node "+p.node.Name)
+	if err := p.prepareLoad(ctx, caps); err != nil {
+		return Part{}, err
 	}
-	opt.Ref = identity.NewID()
-	in.apply(&opt)
-	outs, err := openOutputs(ctx, p, &opt, o)
+	opt, err := p.resolve(ctx, in)
 	if err != nil {
+		return Part{}, err
+	}
+	defer o.settleTraces(ctx, p, opt.Ref)
+	if err := p.outs.attach(p, &opt); err != nil {
+		return Part{}, err
+	}
+	if err := p.outs.openCaches(&opt, o); err != nil {
 		return Part{}, err
 	}
 	if o.Started != nil {
 		o.Started(p.node.Name, opt.Ref)
 	}
-	resp, err := runSolve(ctx, p, opt, in, o)
+	solving, end := telemetry.Span(ctx, "solve", append(p.attributes(), attribute.String("berth.ref", opt.Ref))...)
+	resp, begun, err := p.watchSolve(solving, opt, in, o)
 	if err == nil {
 		err = in.failure() // what was built has an empty file in it
 	}
+	end(err)
 	if err != nil {
-		err = explain(ctx, p, in, err)
-		if own := outs.finish(err); own != nil && ctx.Err() == nil {
-			err = own
-		}
-		return Part{}, err
-	}
-	if err := outs.finish(nil); err != nil {
-		return Part{}, err
+		return Part{}, explain(ctx, p, in, err, begun, o)
 	}
 	if err := settle(ctx, p, caps, resp.ExporterResponse, o); err != nil {
 		return Part{}, err
 	}
-	return Part{
+	made := Part{
 		Node: p.node.Name, Ref: opt.Ref, Platforms: p.req.Platforms,
 		Response: resp.ExporterResponse,
-	}, nil
+	}
+	made.addProvenance(ctx, p, caps, o)
+	return made, interrupted(ctx)
 }
 
-// runSolve ends soon after ctx does, or an input has failed, whatever the daemon
-// does. client.Solve closes the channel of the progress in every case.
-func runSolve(ctx context.Context, p part, opt client.SolveOpt, in *inputs, o Options) (*client.SolveResponse, error) {
+func (p part) watchSolve(ctx context.Context, opt client.SolveOpt, in *inputs, o Options) (*client.SolveResponse, bool, error) {
+	return watch(ctx, p, in, o, func(ctx context.Context, statuses chan *client.SolveStatus) (*client.SolveResponse, error) {
+		return p.ties.solve(ctx, p.conn.Client(), opt, statuses)
+	})
+}
+
+// resolve is what the part's daemon is asked for, with the inputs and what other
+// targets give.
+func (p part) resolve(ctx context.Context, in *inputs) (client.SolveOpt, error) {
+	opt, err := p.req.Solve(p.caps)
+	if err != nil {
+		return opt, hint.Wrap(err, "node "+p.node.Name)
+	}
+	opt.Ref = identity.NewID()
+	if err := in.apply(&opt); err != nil {
+		return opt, err
+	}
+	for folder, session := range p.sessions {
+		opt.FrontendAttrs["local-sessionid:"+folder] = session.id
+	}
+	return opt, p.ties.apply(ctx, &opt)
+}
+
+// interrupted is why somebody ended ctx; nil while it lives.
+func interrupted(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// watch has run end soon after ctx does, or an input has failed, whatever the
+// daemon does. begun tells whether the daemon had said anything of the build.
+// BuildKit's client closes the channel of the progress in every case.
+//
+// A silent daemon's connection is closed, which ends the solve. One that other
+// targets go on with is left to them, and the solve ends when they do: run may go
+// on when watch has returned.
+func watch(ctx context.Context, p part, in *inputs, o Options, run func(context.Context, chan *client.SolveStatus) (*client.SolveResponse, error)) (*client.SolveResponse, bool, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -78,97 +112,49 @@ func runSolve(ctx context.Context, p part, opt client.SolveOpt, in *inputs, o Op
 		case <-ctx.Done():
 		}
 	}()
-	solved := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		select {
-		case <-solved:
-		case <-time.After(cancelGrace):
-			_ = p.conn.Close() // ends the solve; its error says so
+	type answer struct {
+		resp *client.SolveResponse
+		err  error
+	}
+	statuses, ended := watched(o.Progress.Source(p.prefix), (&syncTeller{p: p, in: in, waiting: map[digest.Digest]string{}}).add)
+	solved := make(chan answer, 1)
+	go func() {
+		resp, err := run(ctx, statuses)
+		solved <- answer{resp, err}
+	}()
+	select {
+	case a := <-solved:
+		return a.resp, <-ended, a.err
+	case <-ctx.Done():
+	}
+	select {
+	case a := <-solved:
+		return a.resp, <-ended, a.err
+	case <-time.After(cancelGrace):
+	}
+	if p.ties.othersGoOn() {
+		return nil, true, context.Cause(ctx)
+	}
+	_ = p.conn.Close() // its error says so
+	a := <-solved
+	return a.resp, <-ended, a.err
+}
+
+// watched is a channel for a solve, whose statuses go on to out, with what add adds
+// to them. When it has been closed, and all has been passed on, ended says whether
+// there were any.
+func watched(out chan<- *client.SolveStatus, add func(*client.SolveStatus)) (in chan *client.SolveStatus, ended <-chan bool) {
+	in = make(chan *client.SolveStatus)
+	told := make(chan bool, 1)
+	go func() {
+		begun := false
+		for s := range in {
+			begun = true
+			add(s)
+			out <- s
 		}
-	})
-	defer stop()
-	defer close(solved)
-	return p.conn.Client().Solve(ctx, nil, opt, o.Progress.Source(p.prefix))
-}
-
-// explain finds the real cause of a failed solve: that it was cancelled, an
-// input that could not be sent, the build's own failure, or a daemon that went
-// away.
-func explain(ctx context.Context, p part, in *inputs, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	if why := in.failure(); why != nil {
-		return why
-	}
-	wire := p.conn.Lost()
-	if lost(err, wire) {
-		return &Lost{Node: p.node.Name, Builder: p.node.Builder, Endpoint: p.node.Endpoint, Cause: err, wire: wire}
-	}
-	if p.prefix == "" {
-		return err
-	}
-	return hint.Wrap(err, fmt.Sprintf("%s on node %s", p.prefix, p.node.Name)) // which of several
-}
-
-// lost tells a broken connection from a failed build. The codes alone mislead,
-// since a daemon passes on those of registries; but an error that a daemon
-// made carries the daemon's own stack, and what the transport makes never does.
-// wire is what ended the connection, where that was seen.
-func lost(err, wire error) bool {
-	var remote interface{ StackTrace() *stack.Stack }
-	if errors.As(err, &remote) {
-		return false
-	}
-	if wire != nil {
-		return true
-	}
-	switch grpcerrors.Code(err) {
-	case codes.Unavailable, codes.Canceled, codes.DeadlineExceeded:
-		return true
-	}
-	return false
-}
-
-// Lost is a connection that broke in the middle of a build.
-type Lost struct {
-	Builder, Node, Endpoint string
-	Cause                   error // as the build saw it
-
-	wire error // as the connection saw it; may be nil
-}
-
-// Error names the node first, since the build itself may be fine.
-func (l *Lost) Error() string {
-	return fmt.Sprintf("connection to node %s of builder %s at %s was lost during the build: %s",
-		l.Node, l.Builder, l.Endpoint, l.text())
-}
-
-// Unwrap gives the transport's error.
-func (l *Lost) Unwrap() error { return l.Cause }
-
-// text is the cause without the layers of "failed to …" and without addresses,
-// which are said already.
-func (l *Lost) text() string {
-	var errno syscall.Errno
-	switch {
-	case errors.As(l.wire, &errno):
-		return errno.Error()
-	case errors.Is(l.wire, io.EOF):
-		return "the other side closed it"
-	case l.wire != nil:
-		return l.wire.Error()
-	}
-	if st, ok := grpcerrors.AsGRPCStatus(l.Cause); ok {
-		return st.Message()
-	}
-	return l.Cause.Error()
-}
-
-// Hints implements hint.Hinter.
-func (l *Lost) Hints() []string {
-	return append(hint.Of(l.wire), // what the scheme knows of its other side
-		"see whether the daemon still answers: berth inspect "+l.Builder,
-		"its own log says whether it stopped or was killed (out of memory?); steps that had finished are in its cache",
-	)
+		close(out)
+		told <- begun
+	}()
+	return in, told
 }

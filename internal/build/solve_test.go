@@ -4,26 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/buildkittest"
 	"github.com/berthbuild/berth/internal/dial/dialtest"
-	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/berthbuild/berth/internal/request"
-	"github.com/moby/buildkit/util/grpcerrors"
-	"github.com/moby/buildkit/util/stack"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 func TestRun(t *testing.T) {
@@ -77,106 +70,6 @@ func TestRunRefuses(t *testing.T) {
 	_, err := Run(t.Context(), builderOf(node("n0", old.Endpoint())), req(t, output("image", ""), output("cacheonly", ""), output("image", "")), options(t))
 	if err == nil || !strings.HasPrefix(err.Error(), "node n0: several outputs") || len(old.Requests()) > 0 {
 		t.Errorf("an old daemon: %v", err)
-	}
-}
-
-// theirs is an error as buildkitd sends it, with its stack in it.
-func theirs(ctx context.Context, err error) error { return grpcerrors.ToGRPC(ctx, stack.Enable(err)) }
-
-// What the build itself fails with is told as it is, also with a code that a
-// broken connection has too; what the transport fails with is a Lost.
-func TestBuildFails(t *testing.T) {
-	dialtest.NoLeaks(t)
-	for _, c := range []struct {
-		err  error
-		lost bool
-	}{
-		{status.Error(codes.Unknown, "process did not complete"), false},
-		{status.Error(codes.Unavailable, "registry says no"), false},
-		{status.Error(codes.DeadlineExceeded, "registry says nothing"), false},
-		{context.Canceled, false},
-		{status.Error(codes.InvalidArgument, "bad"), false},
-	} {
-		s := daemon(t, func(ctx context.Context, _ *buildkittest.Build) (map[string]string, error) {
-			return nil, theirs(ctx, c.err)
-		})
-		_, err := Run(t.Context(), builderOf(node("n0", s.Endpoint())), req(t), options(t))
-		var l *Lost
-		if err == nil || errors.As(err, &l) != c.lost || !strings.HasPrefix(err.Error(), "failed to solve: ") {
-			t.Errorf("%v: %v", c.err, err)
-		}
-	}
-	proxy := daemon(t, func(context.Context, *buildkittest.Build) (map[string]string, error) {
-		return nil, status.Error(codes.Unavailable, "no healthy upstream")
-	})
-	_, err := Run(t.Context(), builderOf(node("n0", proxy.Endpoint())), req(t), options(t))
-	var l *Lost
-	if !errors.As(err, &l) || !strings.HasSuffix(err.Error(), "was lost during the build: no healthy upstream") {
-		t.Errorf("from a proxy: %v", err)
-	}
-}
-
-func TestLost(t *testing.T) {
-	plain := status.Error(codes.Unknown, "x")
-	for _, c := range []struct {
-		name string
-		err  error
-		wire error
-		want bool
-	}{
-		{"a build error", grpcerrors.FromGRPC(plain), nil, false},
-		{"on a dead connection", grpcerrors.FromGRPC(plain), io.EOF, true},
-		{"of the transport", grpcerrors.FromGRPC(status.Error(codes.Unavailable, "x")), nil, true},
-		{"wrapped", fmt.Errorf("failed to solve: %w", grpcerrors.FromGRPC(status.Error(codes.Canceled, "x"))), nil, true},
-		{"told by the daemon before it died", grpcerrors.FromGRPC(theirs(t.Context(), plain)), io.EOF, false},
-		{"our own", errors.New("x"), nil, false},
-	} {
-		if got := lost(c.err, c.wire); got != c.want {
-			t.Errorf("%s: %v", c.name, got)
-		}
-	}
-	reset := &Lost{Builder: "b", Node: "n", Endpoint: "tcp://h:1", Cause: plain, wire: fmt.Errorf("read tcp 1->2: %w", syscall.ECONNRESET)}
-	if got, want := reset.Error(), "connection to node n of builder b at tcp://h:1 was lost during the build: "+syscall.ECONNRESET.Error(); got != want {
-		t.Errorf("%q, want %q", got, want)
-	}
-	for want, l := range map[string]*Lost{
-		"the other side closed it": {Cause: plain, wire: io.EOF},
-		"odd":                      {Cause: plain, wire: errors.New("odd")},
-		": x":                      {Cause: plain},
-		": y":                      {Cause: errors.New("y")},
-	} {
-		if !strings.HasSuffix(l.Error(), want) {
-			t.Errorf("%q: %q", want, l.Error())
-		}
-	}
-}
-
-// A daemon that dies in the middle: one clear error, nothing left.
-func TestKilled(t *testing.T) {
-	dialtest.NoLeaks(t)
-	for _, network := range []string{"tcp", "unix"} {
-		var s *buildkittest.Server
-		ready := make(chan struct{})
-		s = buildkittest.New(t, buildkittest.Options{Network: network, Solve: func(ctx context.Context, b *buildkittest.Build) (map[string]string, error) {
-			<-ready
-			if _, err := sending(ctx, b, 0, []byte("half")); err != nil {
-				return nil, err
-			}
-			go s.Kill()
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}})
-		close(ready)
-		dir := t.TempDir()
-		_, err := Run(t.Context(), builderOf(node("n0", s.Endpoint())), req(t, output("tar", filepath.Join(dir, "x.tar"))), options(t))
-		var l *Lost
-		if !errors.As(err, &l) || !strings.HasPrefix(err.Error(), "connection to node n0 of builder b at "+s.Endpoint()+" was lost during the build: ") ||
-			strings.Contains(err.Error(), "rpc error") || len(hint.Of(err)) == 0 {
-			t.Errorf("%s: %v", network, err)
-		}
-		if left := names(t, dir); len(left) > 0 {
-			t.Errorf("left: %q", left)
-		}
 	}
 }
 

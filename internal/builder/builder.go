@@ -59,6 +59,19 @@ const (
 // KeepsRecords tells whether builds on b are recorded in the state folder.
 func (b *Builder) KeepsRecords() bool { return b.Source == Stored || b.Source == OfDocker }
 
+// Usable tells why nothing can be asked of the builder: it is broken, or has no
+// nodes. It is nil otherwise; whether a node answers is another matter.
+func (b *Builder) Usable() error {
+	switch {
+	case b.Err != nil:
+		return b.Err
+	case len(b.Nodes) == 0:
+		return hint.New(fmt.Sprintf("builder %s has no nodes", b.Name),
+			fmt.Sprintf("add one: berth create --append --name %s ENDPOINT", hint.Quote(b.Name)))
+	}
+	return nil
+}
+
 // Node is one daemon of a builder.
 type Node struct {
 	Builder    string

@@ -14,13 +14,10 @@ import (
 // it, else the first that says so itself. Without a platform it is the first
 // node, and none is asked.
 func (s *Service) NodeFor(ctx context.Context, b *Builder, want *ocispecs.Platform, o ProbeOptions) (Node, error) {
-	switch {
-	case b.Err != nil:
-		return Node{}, b.Err
-	case len(b.Nodes) == 0:
-		return Node{}, hint.New(fmt.Sprintf("builder %s has no nodes", b.Name),
-			fmt.Sprintf("add one: berth create --append --name %s ENDPOINT", b.Name))
-	case want == nil:
+	if err := b.Usable(); err != nil {
+		return Node{}, err
+	}
+	if want == nil {
 		return b.Nodes[0], nil
 	}
 	for _, n := range b.Nodes {

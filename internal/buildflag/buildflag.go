@@ -1,5 +1,5 @@
 // Package buildflag is the grammar of build's flags: --output, --platform,
-// --secret, --ssh, --build-arg, --label and --tag, from text to values.
+// --secret, --ssh, --attest, --build-arg, --label and --tag, from text to values.
 //
 // It is not for deciding whether the values make sense together (that is
 // internal/request), nor for opening what they name (that is internal/build).

@@ -176,8 +176,8 @@ func TestParseKVs(t *testing.T) {
 }
 
 func TestParseTags(t *testing.T) {
-	got, err := ParseTags([]string{"test", "test:latest", "me/app:1", "localhost:5000/x", "ghcr.io/a/b:c"})
-	want := []string{"docker.io/library/test:latest", "docker.io/me/app:1", "localhost:5000/x:latest", "ghcr.io/a/b:c"}
+	got, err := ParseTags([]string{"test", "test:latest", "docker.io/library/test", "me/app:1", "localhost:5000/x", "ghcr.io/a/b:c"})
+	want := []string{"test", "me/app:1", "localhost:5000/x", "ghcr.io/a/b:c"}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, %v", got, err)
 	}

@@ -28,6 +28,15 @@ type Output struct {
 	Type  string            // one of the Output… constants
 	Attrs map[string]string // everything but type and dest; never nil; keys in lower case
 	Dest  string            // "" none given, Stdout, else a path as the user typed it
+
+	// Engine: it goes into a Docker engine, though its type does not say so. No
+	// flag sets it; see request.ForLoad.
+	Engine bool
+}
+
+// Loads tells whether the output goes into a Docker engine.
+func (o Output) Loads() bool {
+	return o.Engine || o.Type == OutputDocker && o.Dest == "" && o.Bool("tar", true)
 }
 
 // outputTypes is every type with what may be said about its dest.

@@ -9,10 +9,11 @@ import (
 	"github.com/berthbuild/berth/internal/hint"
 )
 
-// ParseTags reads the values of --tag into full references: "test" becomes
-// docker.io/library/test:latest. Each comes once, in the order given.
+// ParseTags reads the values of --tag. They are kept as they were typed, for
+// that is what buildx sends and what image.name of the metadata then says. Each
+// image comes once, in the order given, however it is written.
 func ParseTags(vals []string) ([]string, error) {
-	var out []string
+	var out, full []string
 	for _, v := range vals {
 		named, err := reference.ParseNormalizedNamed(v)
 		if err != nil {
@@ -21,8 +22,8 @@ func ParseTags(vals []string) ([]string, error) {
 		if _, ok := named.(reference.Digested); ok {
 			return nil, hint.New(fmt.Sprintf("invalid tag %q: a digest cannot be chosen, it comes out of the build", v), "leave out @sha256:…")
 		}
-		if full := reference.TagNameOnly(named).String(); !slices.Contains(out, full) {
-			out = append(out, full)
+		if name := reference.TagNameOnly(named).String(); !slices.Contains(full, name) {
+			full, out = append(full, name), append(out, v)
 		}
 	}
 	return out, nil

@@ -12,8 +12,10 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/client"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/solver/errdefs"
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/berthbuild/berth/internal/dial/dialtest"
@@ -175,5 +177,36 @@ func TestKill(t *testing.T) {
 	if c, err := net.Dial("tcp", s.Addr()); err == nil {
 		_ = c.Close()
 		t.Error("a killed server still listens")
+	}
+}
+
+// TestGateway: a client with a gateway of its own asks the daemon's frontend,
+// and gets its answer, or its error with the type that it had.
+func TestGateway(t *testing.T) {
+	dialtest.NoLeaks(t)
+	s := New(t, Options{Call: func(ctx context.Context, b *Build, attrs map[string]string) (map[string][]byte, error) {
+		b.Step("[internal] load build definition")
+		if attrs["requestid"] == "frontend.nosuch" {
+			return nil, errdefs.NewUnsupportedSubrequestError(attrs["requestid"])
+		}
+		return map[string][]byte{"asked": []byte(attrs["requestid"])}, nil
+	}})
+	ask := func(id string) (answer string, err error) {
+		_, err = connect(t, s).Build(t.Context(), client.SolveOpt{FrontendAttrs: map[string]string{"requestid": id}}, "",
+			func(ctx context.Context, c gateway.Client) (*gateway.Result, error) {
+				res, err := c.Solve(ctx, gateway.SolveRequest{Frontend: "x", FrontendOpt: c.BuildOpts().Opts})
+				if err == nil {
+					answer = string(res.Metadata["asked"])
+				}
+				return res, err
+			}, nil)
+		return answer, err
+	}
+	if answer, err := ask("frontend.lint"); err != nil || answer != "frontend.lint" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	var unsupported *errdefs.UnsupportedSubrequestError
+	if _, err := ask("frontend.nosuch"); !errors.As(err, &unsupported) || unsupported.Name != "frontend.nosuch" {
+		t.Errorf("%v", err)
 	}
 }

@@ -56,6 +56,19 @@ type job struct {
 	events  []*controlapi.StatusResponse
 	over    bool
 	changed chan struct{} // closed and replaced at each change
+
+	first   sync.Once
+	request *controlapi.SolveRequest // set once begun is closed
+	begun   chan struct{}            // closed when the Solve has arrived
+	result  chan error               // what a client's gateway returned
+}
+
+// begin tells who waits for the Solve; only the first of a ref counts.
+func (j *job) begin(req *controlapi.SolveRequest) {
+	j.first.Do(func() {
+		j.request = req
+		close(j.begun)
+	})
 }
 
 func (j *job) send(r *controlapi.StatusResponse) { j.change(func() { j.events = append(j.events, r) }) }
@@ -83,7 +96,7 @@ func (s *Server) job(ref string) *job {
 	defer s.mu.Unlock()
 	j := s.jobs[ref]
 	if j == nil {
-		j = &job{changed: make(chan struct{})}
+		j = &job{changed: make(chan struct{}), begun: make(chan struct{}), result: make(chan error, 1)}
 		s.jobs[ref] = j
 	}
 	return j
@@ -142,6 +155,10 @@ func (c *control) Solve(ctx context.Context, req *controlapi.SolveRequest) (*con
 	c.s.mu.Unlock()
 	b := &Build{Request: req, server: c.s, job: c.s.job(req.Ref)}
 	defer b.job.end()
+	b.job.begin(req)
+	if req.Frontend == "" && req.Definition == nil {
+		return &controlapi.SolveResponse{}, b.job.returned(ctx)
+	}
 	if c.s.opt.Solve == nil {
 		b.Step("[1/1] nothing")
 		return &controlapi.SolveResponse{}, nil
@@ -154,6 +171,9 @@ func (c *control) Solve(ctx context.Context, req *controlapi.SolveRequest) (*con
 }
 
 func (c *control) Status(req *controlapi.StatusRequest, stream controlapi.Control_StatusServer) error {
+	if c.s.opt.Status != nil {
+		return c.s.opt.Status(stream.Context(), req.Ref, stream.Send)
+	}
 	j := c.s.job(req.Ref)
 	for n := 0; ; {
 		events, over, changed := j.from(n)
@@ -181,9 +201,13 @@ func (c *control) Session(stream controlapi.Control_SessionServer) error {
 	defer func() { _ = conn.Close() }()
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
+	c.s.mu.Lock()
+	dropped := c.s.drop
+	c.s.mu.Unlock()
 	go func() {
 		select {
 		case <-closed:
+		case <-dropped:
 		case <-c.s.done:
 		case <-ctx.Done():
 		}

@@ -11,14 +11,19 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	contentapi "github.com/containerd/containerd/api/services/content/v1"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // Options is how a Server listens, what it claims to be, and what goes wrong.
@@ -33,6 +38,25 @@ type Options struct {
 
 	// Solve is what a build does; nil succeeds at once, with one step shown.
 	Solve SolveFunc
+	// Call is what the frontend answers to a client with a gateway of its own;
+	// nil refuses.
+	Call CallFunc
+	// History is what it remembers of builds; nil is a daemon without records.
+	History HistoryFunc
+	// Records are all builds that it remembers; it is asked where History is nil.
+	Records RecordsFunc
+	// Update changes what is remembered; nil refuses.
+	Update func(*controlapi.UpdateBuildHistoryRequest) error
+	// Status shows the progress of a build; nil shows what Solve has sent. It is
+	// asked anew for each client.
+	Status StatusFunc
+
+	// Usage is what the cache holds; nil: nothing.
+	Usage func(*controlapi.DiskUsageRequest) ([]*controlapi.UsageRecord, error)
+	// Prune removes from the cache, and gives each record that is gone to
+	// removed; nil removes nothing. ctx ends when the client cancels or the
+	// server is closed.
+	Prune func(ctx context.Context, req *controlapi.PruneRequest, removed func(*controlapi.UsageRecord) error) error
 
 	// Faults.
 	NoInfo    bool            // like a daemon before 0.11
@@ -71,12 +95,16 @@ type Server struct {
 	tempDir  string
 	done     chan struct{} // closed by Close and Kill
 	stop     sync.Once
+	draining atomic.Bool
+	muted    atomic.Bool
 	served   sync.WaitGroup
 
 	mu     sync.Mutex
+	drop   chan struct{} // closed, and replaced, by DropSessions
 	calls  []Call
 	solves []*controlapi.SolveRequest
 	jobs   map[string]*job
+	blobs  map[string][]byte // by digest
 }
 
 // New starts a server that ends with the test.
@@ -98,7 +126,7 @@ func Start(o Options) (*Server, error) {
 	if o.Workers == nil {
 		o.Workers = []Worker{{ID: "worker0", Platforms: []string{"linux/amd64"}}}
 	}
-	s := &Server{opt: o, done: make(chan struct{}), jobs: map[string]*job{}}
+	s := &Server{opt: o, done: make(chan struct{}), drop: make(chan struct{}), jobs: map[string]*job{}, blobs: map[string][]byte{}}
 	var err error
 	if s.sessions, err = session.NewManager(); err != nil {
 		return nil, err
@@ -117,6 +145,8 @@ func Start(o Options) (*Server, error) {
 	s.grpc = grpc.NewServer(opts...)
 	if !o.NoControl {
 		controlapi.RegisterControlServer(s.grpc, &control{s: s})
+		gatewayapi.RegisterLLBBridgeServer(s.grpc, &bridge{s: s})
+		contentapi.RegisterContentServer(s.grpc, &blobs{s: s})
 	}
 	s.served.Go(func() { _ = s.grpc.Serve(s.listener) })
 	return s, nil
@@ -184,11 +214,37 @@ func (s *Server) Endpoint() string {
 // Close stops the server and waits for what it started.
 func (s *Server) Close() { s.end(); s.served.Wait() }
 
+// Mute makes the daemon fall silent: calls that come from now on are not
+// answered, and those that run go on.
+func (s *Server) Mute() { s.muted.Store(true) }
+
 // Kill is the daemon's sudden death: listener and connections are cut without
 // a word, TCP ones by a reset.
 func (s *Server) Kill() {
-	s.listener.cut()
+	_ = s.listener.Close()
+	s.Cut()
 	s.end()
+}
+
+// Cut cuts the connections that there are, as a network does; new ones are taken.
+func (s *Server) Cut() { s.listener.cut() }
+
+// Drain is a daemon that was told to stop: it takes nothing new and goes on with
+// what runs. It does not wait for that.
+// What it is asked on a connection that does not know of it yet is refused as a
+// daemon's transport refuses it.
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.served.Go(s.grpc.GracefulStop)
+}
+
+// DropSessions ends the sessions that there are, as a daemon does with a client
+// from which it hears nothing.
+func (s *Server) DropSessions() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.drop)
+	s.drop = make(chan struct{})
 }
 
 func (s *Server) end() {
@@ -243,11 +299,17 @@ func (s *Server) arrived(ctx context.Context, method string) error {
 	s.mu.Lock()
 	s.calls = append(s.calls, call)
 	s.mu.Unlock()
-	if s.opt.Hold == nil {
+	if s.draining.Load() && method == controlapi.Control_Solve_FullMethodName {
+		return status.Error(codes.Unavailable, "closing transport due to: graceful_stop")
+	}
+	hold := s.opt.Hold
+	if s.muted.Load() {
+		hold = nil // for ever
+	} else if hold == nil {
 		return nil
 	}
 	select {
-	case <-s.opt.Hold:
+	case <-hold:
 		return nil
 	case <-s.done:
 		return errors.New("the server is closed")
@@ -286,7 +348,6 @@ func (l *listener) Accept() (net.Conn, error) {
 }
 
 func (l *listener) cut() {
-	_ = l.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, c := range l.conns {
@@ -295,6 +356,7 @@ func (l *listener) cut() {
 		}
 		_ = c.Close()
 	}
+	l.conns = nil
 }
 
 // FreeAddr is a loopback address on which nobody listens at the moment, for a

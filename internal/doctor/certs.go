@@ -5,13 +5,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
-	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/remote"
 )
@@ -30,7 +28,7 @@ func (w *walk) files(ctx context.Context) Step {
 	s := Step{Name: StepFiles, Status: OK}
 	if !o.TLS() {
 		s.Status, s.Text = Skipped, "no TLS option is set"
-		if !loopback(w.target.Endpoint) {
+		if !w.target.Endpoint.Loopback() {
 			s.Text += "; whoever reaches the port can build as the daemon"
 		}
 		return s
@@ -63,11 +61,6 @@ func (w *walk) files(ctx context.Context) Step {
 	}
 	s.Took = time.Since(began)
 	return s
-}
-
-func loopback(e endpoint.Endpoint) bool {
-	ip := net.ParseIP(e.Hostname())
-	return e.Hostname() == "localhost" || ip.IsLoopback()
 }
 
 // look gathers what certificates say of themselves.

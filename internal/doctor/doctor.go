@@ -26,7 +26,6 @@ import (
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/dial"
-	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/remote"
 )
 
@@ -204,12 +203,8 @@ func (d *doctor) find(ctx context.Context, r *Report) *builder.Builder {
 	p := newPlan(d.scrub, StepState)
 	began := time.Now()
 	b, err := d.o.Find(ctx)
-	if err == nil && b.Err != nil {
-		err = b.Err
-	}
-	if err == nil && len(b.Nodes) == 0 {
-		err = hint.New(fmt.Sprintf("builder %s has no nodes", b.Name),
-			fmt.Sprintf("add one: berth create --append --name %s ENDPOINT", hint.Quote(b.Name)))
+	if err == nil {
+		err = b.Usable()
 	}
 	s := Step{Name: StepState, Took: time.Since(began)}
 	switch {

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strings"
 	"unicode"
@@ -157,6 +158,28 @@ func (e Endpoint) Address() string {
 func (e Endpoint) Hostname() string {
 	host, _, _ := strings.Cut(e.Host, "%")
 	return host
+}
+
+// Loopback tells whether the host is this machine by its name or address.
+func (e Endpoint) Loopback() bool {
+	host := e.Hostname()
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().IsLoopback()
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	return name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// Local tells whether the daemon is on this machine, as far as its address says: a
+// socket or pipe, a container, a command, or a loopback address.
+func (e Endpoint) Local() bool {
+	switch e.Scheme {
+	case SchemeTCP, SchemeSSH:
+		return e.Loopback()
+	case SchemeKubePod, SchemeKubeDeployment, SchemeKubeStatefulSet, SchemeKubeService, SchemeKubeSelector:
+		return false
+	}
+	return true
 }
 
 // IsZero tells whether e is no endpoint at all.

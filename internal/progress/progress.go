@@ -6,22 +6,19 @@
 // BuildKit's own progressui.
 //
 // Rules: whoever builds is never held up by a display that cannot write; what
-// cannot be shown is dropped and the first write error is told by Close. The
+// cannot be shown is dropped and the first write error is told by Close. What
+// others named or printed reaches a terminal as text and colours only. The
 // environment is not read here (progressui reads its colours itself).
 package progress
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"sync"
 
-	"github.com/containerd/console"
 	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/util/progress/progressui"
 
 	"github.com/berthbuild/berth/internal/hint"
 )
@@ -66,107 +63,86 @@ type Options struct {
 
 // Printer draws until it is closed. It may be used by several goroutines.
 type Printer struct {
-	ch      chan *client.SolveStatus // what is drawn, in order
-	drawn   chan struct{}            // closed when the display has ended
-	closing chan struct{}            // closed when no more is taken
-	out     *tolerant                // nil on a terminal
+	ch      chan sent     // what is drawn, in order
+	drawn   chan struct{} // closed when the display has ended
+	closing chan struct{} // closed when no more is taken
+	screen  *screen
+	kept    *record
 
 	mu      sync.Mutex // guards closed and the adding to senders
 	closed  bool
 	senders sync.WaitGroup // whoever may still send to ch
 
-	warnings []client.VertexWarning // valid once drawn
-	err      error                  // valid once drawn
+	err error // valid once drawn
+}
+
+// sent is a status on its way to the display.
+type sent struct {
+	status *client.SolveStatus
+	own    bool // of a Step, not of a daemon
 }
 
 // New starts a display on out. For TTY, and for Auto to find a terminal, out
 // must be an *os.File or another console.File. The Printer must be closed.
 func New(out io.Writer, mode Mode, o Options) (*Printer, error) {
-	display, w, err := newDisplay(out, mode, o)
+	s, err := newScreen(out, mode, o)
 	if err != nil {
 		return nil, err
 	}
 	p := &Printer{
-		ch:      make(chan *client.SolveStatus),
+		ch:      make(chan sent),
 		drawn:   make(chan struct{}),
 		closing: make(chan struct{}),
-		out:     w,
+		screen:  s,
+		kept:    newRecord(s.mode == Quiet),
 	}
-	go p.draw(display)
+	go p.draw()
 	return p, nil
 }
 
-func newDisplay(out io.Writer, mode Mode, o Options) (progressui.Display, *tolerant, error) {
-	if mode == Auto || mode == "" {
-		mode = Plain
-		if terminal(out) == nil {
-			mode = TTY
-		}
-	}
-	opts := []progressui.DisplayOpt{progressui.WithPhase(o.Phase)}
-	if o.Builder != "" {
-		driver := o.Driver
-		if driver == "" {
-			driver = "remote"
-		}
-		opts = append(opts, progressui.WithDesc(
-			fmt.Sprintf("building with %q instance using %s driver", o.Builder, driver), driver+":"+o.Builder))
-	}
-	switch mode {
-	case TTY:
-		if err := terminal(out); err != nil {
-			return progressui.Display{}, nil, hint.Wrap(err, "progress mode tty needs a terminal", "use --progress=plain")
-		}
-		d, err := progressui.NewDisplay(out, progressui.TtyMode, opts...)
-		return d, nil, err
-	case Plain, RawJSON:
-		w := &tolerant{out: out}
-		d, err := progressui.NewDisplay(w, progressui.DisplayMode(mode), opts...)
-		return d, w, err
-	case Quiet, None:
-		d, err := progressui.NewDisplay(out, progressui.QuietMode)
-		return d, nil, err
-	default:
-		_, err := ParseMode(string(mode))
-		return progressui.Display{}, nil, err
-	}
-}
-
-// terminal tells why out is no terminal; nil when it is one.
-func terminal(out io.Writer) error {
-	f, ok := out.(console.File)
-	if !ok {
-		return errors.New("the output is not a file")
-	}
-	_, err := console.ConsoleFromFile(f)
-	return err
-}
-
-// draw runs the display. A display that ends early, and one that falls over
-// something in a build's output, leaves the stream to be drained.
-func (p *Printer) draw(d progressui.Display) {
+// draw runs the display, and ends it.
+func (p *Printer) draw() {
 	defer close(p.drawn)
-	defer func() {
-		for range p.ch { // nobody may be left waiting
-		}
-	}()
-	defer func() {
-		// The terminal display interprets whatever the programs of a build
-		// print; a fault in there must not take the build down.
-		if fault := recover(); fault != nil {
-			p.err = fmt.Errorf("the progress display failed: %v", fault)
-		}
-	}()
-	p.warnings, p.err = d.UpdateFrom(context.Background(), p.ch)
+	c := newCleaner()
+	shown := make(chan *client.SolveStatus)
+	go p.pump(c, shown)
+	p.err = p.screen.run(shown, p.kept.open)
+	if c.coloured() { // the pump has ended
+		p.screen.reset()
+	}
 }
 
-// send hands one status to the display, unless the Printer is closed.
+// pump hands on what is sent, noted and made fit for a terminal.
+func (p *Printer) pump(c *cleaner, shown chan<- *client.SolveStatus) {
+	defer close(shown)
+	resized, stop := p.screen.resized()
+	defer stop()
+	for {
+		select {
+		case next, ok := <-p.ch:
+			if !ok {
+				return
+			}
+			s := next.status
+			if p.screen.mode != RawJSON { // JSON can hold anything
+				s = c.clean(s)
+			}
+			p.kept.note(s, next.status.Warnings, next.own)
+			shown <- s
+		case <-resized:
+			shown <- &client.SolveStatus{} // the display looks at the size when something comes
+		}
+	}
+}
+
+// send hands one status of our own to the display, unless the Printer is
+// closed.
 func (p *Printer) send(s *client.SolveStatus) {
 	if !p.enter() {
 		return
 	}
 	defer p.senders.Done()
-	p.ch <- s
+	p.ch <- sent{status: s, own: true}
 }
 
 // enter registers a sender; false when the Printer is closed.
@@ -181,8 +157,9 @@ func (p *Printer) enter() bool {
 }
 
 // Close waits until everything that was sent has been drawn and ends the
-// display. What sources send later is dropped. The warnings are the builds';
-// the error is the first one from writing. Every call gives the same.
+// display. What sources send later is dropped. The warnings are the builds',
+// each once; the error is the first one from writing, or a *Fault. Every call
+// gives the same.
 func (p *Printer) Close() ([]client.VertexWarning, error) {
 	p.mu.Lock()
 	first := !p.closed
@@ -196,36 +173,10 @@ func (p *Printer) Close() ([]client.VertexWarning, error) {
 		close(p.ch)
 	}
 	<-p.drawn
-	if p.err == nil && p.out != nil {
-		return p.warnings, p.out.failure()
-	}
-	return p.warnings, p.err
+	return p.kept.warnings, p.err
 }
 
-// tolerant writes until the first error, keeps that one, and swallows the rest.
-type tolerant struct {
-	out io.Writer
-
-	mu  sync.Mutex
-	err error
-}
-
-func (t *tolerant) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err != nil {
-		return len(b), nil
-	}
-	if n, err := t.out.Write(b); err != nil {
-		t.err = err
-	} else if n < len(b) {
-		t.err = io.ErrShortWrite
-	}
-	return len(b), nil
-}
-
-func (t *tolerant) failure() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return hint.Wrap(t.err, "showing progress")
-}
+// Failed are the steps of builds that ended with an error, for a display that
+// shows nothing: Quiet and None. The others have shown them. To be called after
+// Close.
+func (p *Printer) Failed() []FailedStep { return p.kept.failed() }

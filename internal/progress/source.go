@@ -35,7 +35,7 @@ func (p *Printer) forward(ch <-chan *client.SolveStatus, prefix string) {
 				return
 			}
 			if s != nil {
-				p.ch <- prefixed(s, prefix)
+				p.ch <- sent{status: prefixed(s, prefix)}
 			}
 		case <-p.closing:
 			return

@@ -73,6 +73,20 @@ func (s *Step) Progress(id string, current, total int64) {
 	s.p.send(&client.SolveStatus{Statuses: []*client.VertexStatus{st}})
 }
 
+// Note shows a part that is complete and has no bytes: a fact. Unlike a log line
+// it stays in view on a terminal.
+func (s *Step) Note(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return
+	}
+	now := time.Now()
+	s.p.send(&client.SolveStatus{Statuses: []*client.VertexStatus{{
+		ID: id, Vertex: s.digest, Timestamp: now, Started: &now, Completed: &now,
+	}}})
+}
+
 // Done ends the step; with an error it is shown as failed. Only the first call
 // counts.
 func (s *Step) Done(err error) {

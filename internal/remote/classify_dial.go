@@ -164,7 +164,7 @@ func refusedHints(t Target) []string {
 	if t.Endpoint.Scheme == endpoint.SchemeSSH {
 		return []string{"is sshd running there, and listening on this port? " + tryHint(t)}
 	}
-	if ip := net.ParseIP(t.Endpoint.Hostname()); t.Endpoint.Hostname() == "localhost" || ip.IsLoopback() {
+	if t.Endpoint.Loopback() {
 		return []string{"is buildkitd running, and listening on this port? buildkitd --addr " + t.Endpoint.String()}
 	}
 	return []string{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
+	"github.com/berthbuild/berth/internal/telemetry"
 )
 
 // maxAsked bounds the questions of one Connect: on the way to a machine there
@@ -24,10 +25,12 @@ const hung = time.Second
 // cancelled. The caller closes the Conn.
 func Connect(ctx context.Context, t Target, c Config) (*Conn, error) {
 	var conn *Conn
+	ctx, end := telemetry.Span(ctx, "connect", t.attributes()...)
 	err := try(ctx, t, c, func(ctx context.Context, r *run) (why *cause) {
 		conn, why = r.attempt(ctx)
 		return why
 	})
+	end(err)
 	return conn, err
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session/grpchijack"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
@@ -22,6 +24,16 @@ var ErrLost = errors.New("the connection to BuildKit was lost")
 // connection from us.
 const anyTarget = "passthrough:///berth"
 
+// With these a peer that has fallen silent is noticed after 30 s at most, and one
+// that pauses for 20 s is not given up. While a session runs, the daemon asks it
+// every 5 s whether it lives, so that a healthy connection is never pinged; one
+// without a session would be, and a daemon hangs up on it for that. (A Docker
+// engine, where the session has a connection of its own, does not mind.)
+const (
+	pingAfter   = 10 * time.Second // without a byte
+	pingTimeout = 20 * time.Second // for the answer
+)
+
 // newClient makes a BuildKit client that uses the line, and only that. No
 // byte has been sent on it when this returns.
 func newClient(ctx context.Context, t Target, l *line, alive bool, answer time.Duration) (*client.Client, error) {
@@ -29,6 +41,7 @@ func newClient(ctx context.Context, t Target, l *line, alive bool, answer time.D
 		client.WithContextDialer((&handOver{line: l}).dial),
 		client.WithGRPCDialOption(grpc.WithTransportCredentials(proven{tls: l.tls})),
 		client.WithGRPCDialOption(grpc.WithAuthority(t.authority())),
+		client.WithGRPCDialOption(grpc.WithChainUnaryInterceptor(tellExports)),
 		// gRPC would close a connection that carries no RPC for 30 minutes.
 		client.WithGRPCDialOption(grpc.WithIdleTimeout(0)),
 		// The line is there already, so this bounds the peer's first frame
@@ -39,14 +52,19 @@ func newClient(ctx context.Context, t Target, l *line, alive bool, answer time.D
 	}
 	if alive {
 		opts = append(opts, client.WithGRPCDialOption(grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: 10 * time.Second, Timeout: 20 * time.Second,
+			Time: pingAfter, Timeout: pingTimeout,
 		})))
 	}
-	if l.session != nil {
-		opts = append(opts, client.WithSessionDialer(l.session))
+	var made *client.Client // there before anybody dials a session
+	opts = append(opts, client.WithSessionDialer(func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+		return l.openSession(ctx, grpchijack.Dialer(made.ControlClient()), proto, meta)
+	}))
+	if trace.SpanFromContext(ctx).IsRecording() {
+		opts = append(opts, client.WithTracerDelegate(l))
 	}
 	l.app.guard = true
-	return client.New(ctx, anyTarget, opts...)
+	made, err := client.New(ctx, anyTarget, opts...)
+	return made, err
 }
 
 // handOver gives gRPC the line, once.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 const (
@@ -24,8 +26,12 @@ const (
 	goodbye = 200 * time.Millisecond
 )
 
-// errNotHTTP2 ends the reading from a peer that speaks something else.
-var errNotHTTP2 = errors.New("the peer does not speak HTTP/2")
+var (
+	// errNotHTTP2 ends the reading from a peer that speaks something else.
+	errNotHTTP2 = errors.New("the peer does not speak HTTP/2")
+	// errSilent is the end of a connection whose peer did not answer to a ping.
+	errSilent = errors.New("the peer has fallen silent")
+)
 
 // recorder is a connection that remembers how it began and how it ended.
 type recorder struct {
@@ -33,7 +39,9 @@ type recorder struct {
 	proven atomic.Bool   // the beginning does not matter any more
 	closed atomic.Bool   // by us: later errors mean nothing
 	news   chan struct{} // closed at the first byte, or at the first error
-	guard  bool          // end a reading that begins with anything but HTTP/2
+	guard  bool          // gRPC reads it: end a reading that begins with anything but HTTP/2
+	frames walker        // where guard is set
+	pulse  pulse
 
 	mu       sync.Mutex
 	heard    []byte
@@ -43,11 +51,19 @@ type recorder struct {
 	writeErr error
 }
 
-func record(c net.Conn) *recorder { return &recorder{Conn: c, news: make(chan struct{})} }
+func record(c net.Conn) *recorder {
+	return &recorder{Conn: c, news: make(chan struct{}), pulse: pulse{born: time.Now()}}
+}
 
 // Read implements net.Conn.
 func (r *recorder) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
+	if n > 0 {
+		r.pulse.beat()
+	}
+	if r.guard {
+		r.frames.feed(p[:n])
+	}
 	if err == nil && r.proven.Load() {
 		return n, nil
 	}
@@ -108,8 +124,38 @@ func (r *recorder) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// SetWriteDeadline implements net.Conn. gRPC sets one only to say goodbye, which
+// may not take long: a peer that has been silent takes no bytes either.
+func (r *recorder) SetWriteDeadline(t time.Time) error {
+	if !r.guard || t.IsZero() {
+		return r.Conn.SetWriteDeadline(t)
+	}
+	r.leave()
+	time.AfterFunc(goodbye, func() { _ = r.Conn.Close() }) // some cannot be bounded otherwise
+	return r.Conn.SetWriteDeadline(t)
+}
+
+// leave notes that the connection is being ended by this side, and how long the
+// peer had been silent then.
+func (r *recorder) leave() {
+	if !r.closed.Load() {
+		r.pulse.stop()
+	}
+}
+
+// silent is how long nothing had come when gRPC, which had sent a ping, hung up
+// for that reason. It is 0 when that did not happen.
+func (r *recorder) silent() time.Duration {
+	quiet := r.pulse.stopped()
+	if r.ended() != nil || quiet < pingTimeout {
+		return 0
+	}
+	return quiet
+}
+
 // Close implements net.Conn.
 func (r *recorder) Close() error {
+	r.leave()
 	r.closed.Store(true)
 	return r.Conn.Close()
 }
@@ -146,8 +192,20 @@ type line struct {
 	tls      *handshake // nil without TLS
 	host     string     // what BuildKit is a part of, "" where it runs by itself
 
+	spans sdktrace.SpanExporter // takes spans to the daemon; nil where nothing is traced
+
 	// session dials a connection for the session, nil where it goes over this one
-	session func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error)
+	session session.Dialer
+
+	mu       sync.Mutex
+	detached error // what ended a session before we did
+}
+
+// SetSpanExporter implements client.TracerDelegate. Nothing is sent yet: the
+// daemon has not answered.
+func (l *line) SetSpanExporter(_ context.Context, e sdktrace.SpanExporter) error {
+	l.spans = e
+	return nil
 }
 
 func (l *line) prove() {
@@ -159,6 +217,9 @@ func (l *line) prove() {
 func (l *line) lost() error {
 	if err := l.app.ended(); err != nil {
 		return err
+	}
+	if l.app.silent() > 0 {
+		return errSilent
 	}
 	return l.raw.ended()
 }
@@ -173,6 +234,11 @@ func (l *line) hangUp(c *client.Client) error {
 		cut := time.AfterFunc(goodbye, func() { _ = l.raw.Close() })
 		defer cut.Stop()
 		err = c.Close()
+	}
+	if l.spans != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), goodbye)
+		defer cancel()
+		_ = l.spans.Shutdown(ctx) // ends its goroutine; that the connection is closed is known
 	}
 	_ = l.raw.Close() // a second time where gRPC has taken it over
 	return err

@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/moby/buildkit/client"
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
 	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/endpoint"
@@ -44,6 +48,21 @@ func (t Target) where() string {
 		return "docker context " + t.Endpoint.Host
 	}
 	return t.Endpoint.String()
+}
+
+// attributes say it in a trace.
+func (t Target) attributes() []attribute.KeyValue {
+	all := []attribute.KeyValue{attribute.String("berth.endpoint.scheme", t.Endpoint.Scheme)}
+	if t.Builder != "" {
+		all = append(all, attribute.String("berth.builder.name", t.Builder), attribute.String("berth.node.name", t.Node))
+	}
+	switch port, err := strconv.Atoi(t.Endpoint.Port); {
+	case err == nil:
+		all = append(all, semconv.ServerAddress(t.Endpoint.Hostname()), semconv.ServerPort(port))
+	case t.Endpoint.Host != "":
+		all = append(all, semconv.ServerAddress(t.Endpoint.Host))
+	}
+	return all
 }
 
 // authority is what the HTTP/2 requests are addressed to, so that a proxy can
@@ -147,6 +166,10 @@ func (c *Conn) Version() client.BuildkitVersion { return c.version }
 // Host is the program that this BuildKit is a part of, as it calls itself
 // ("Docker/20.10.24 (linux)"); empty for a BuildKit that runs by itself.
 func (c *Conn) Host() string { return c.host }
+
+// Spans takes a trace's spans to the daemon; nil where Connect was called
+// without a span that is recorded. It is valid until Close.
+func (c *Conn) Spans() sdktrace.SpanExporter { return c.line.spans }
 
 // Target is what was connected to.
 func (c *Conn) Target() Target { return c.target }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
@@ -85,10 +86,14 @@ func (c *Conn) Security() (s Security, ok bool) {
 // SessionDialer is what a session of the daemon runs over: a stream of this
 // connection, or for a daemon that wants it so a connection of its own.
 func (c *Conn) SessionDialer() session.Dialer {
-	if c.line.session != nil {
-		return c.line.session
+	return c.SessionOver(grpchijack.Dialer(c.client.ControlClient()))
+}
+
+// SessionOver is SessionDialer with another way to make a connection of a stream.
+func (c *Conn) SessionOver(stream session.Dialer) session.Dialer {
+	return func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+		return c.line.openSession(ctx, stream, proto, meta)
 	}
-	return grpchijack.Dialer(c.client.ControlClient())
 }
 
 // traceAnswer tells a tracer how the peer answered to the first question, which

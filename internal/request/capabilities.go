@@ -14,11 +14,15 @@ type Capabilities struct {
 	Attestations    bool   // provenance and SBOM, v0.11
 	History         bool   // build records, v0.11
 	MultipleOutputs bool   // several outputs in one build, v0.13
+	GitQuery        bool   // Git URLs with ?NAME=VALUE, v0.24
 
 	// Engine is the Docker engine that the daemon is a part of, as it calls
 	// itself; "" for any other daemon. Such a one keeps the images that it
 	// builds. See EngineCapabilities.
 	Engine string
+	// HostGateway is the address by which a build reaches the engine's machine,
+	// where the engine tells it.
+	HostGateway string
 	// ContainerdStore: the engine keeps its images in containerd, and so can do
 	// what any BuildKit can. Otherwise they are in a graph driver.
 	ContainerdStore bool
@@ -33,7 +37,13 @@ func CapabilitiesOf(v client.BuildkitVersion) Capabilities {
 		Attestations:    v.Version != "" && atLeast(v.Version, 0, 11),
 		History:         v.Version != "" && atLeast(v.Version, 0, 11),
 		MultipleOutputs: v.Version != "" && atLeast(v.Version, 0, 13),
+		GitQuery:        v.Version != "" && atLeast(v.Version, 0, 24),
 	}
+}
+
+// since tells whether the daemon is of a BuildKit version or newer.
+func (c Capabilities) since(major, minor int) bool {
+	return c.Version != "" && atLeast(c.Version, major, minor)
 }
 
 // name is the daemon's version for a sentence.

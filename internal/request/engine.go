@@ -17,6 +17,9 @@ const exporterMoby = "moby"
 // store, and on no other.
 const snapshotterLabel = "org.mobyproject.buildkit.worker.snapshotter"
 
+// gatewayLabel is where an engine tells its HostGateway.
+const gatewayLabel = "org.mobyproject.buildkit.worker.moby.host-gateway-ip"
+
 // EngineCapabilities are those of the BuildKit inside a Docker engine: host is
 // what the engine calls itself, as in "Docker/20.10.24 (linux)".
 func EngineCapabilities(v client.BuildkitVersion, workers []*client.WorkerInfo, host string) Capabilities {
@@ -29,6 +32,11 @@ func EngineCapabilities(v client.BuildkitVersion, workers []*client.WorkerInfo, 
 		_, ok := w.Labels[snapshotterLabel]
 		return ok
 	})
+	for _, w := range workers {
+		if ip := w.Labels[gatewayLabel]; c.HostGateway == "" {
+			c.HostGateway = ip
+		}
+	}
 	c.Attestations = c.Attestations && c.ContainerdStore
 	return c
 }
@@ -125,10 +133,15 @@ func (r Request) checkEnginePlatforms(c Capabilities) error {
 }
 
 func (r Request) checkEngineAttestations(c Capabilities) error {
-	if r.Provenance == ProvenanceDefault || r.Provenance == ProvenanceOff || c.ContainerdStore {
+	if c.ContainerdStore {
 		return nil
 	}
-	return needsStore(c, "an attestation", "leave it out: --provenance=false")
+	for _, a := range r.Attests {
+		if !a.Disabled {
+			return needsStore(c, attestName(a), "leave it out: --"+a.Type+"=false")
+		}
+	}
+	return nil
 }
 
 func (r Request) checkEngineOutputs(c Capabilities) error {

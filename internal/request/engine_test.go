@@ -30,7 +30,7 @@ func TestEngineCapabilities(t *testing.T) {
 			Capabilities{Version: "v0.11.6", History: true, Engine: "Docker/20.10.24 (linux)"},
 		},
 		{newEngine(), Capabilities{
-			Version: "v0.25.0", Attestations: true, History: true, MultipleOutputs: true,
+			Version: "v0.25.0", Attestations: true, History: true, MultipleOutputs: true, GitQuery: true,
 			Engine: "Docker/20.10.24 (linux)", ContainerdStore: true,
 		}},
 		{EngineCapabilities(client.BuildkitVersion{}, nil, ""), Capabilities{Engine: "a Docker engine"}},
@@ -54,7 +54,7 @@ func TestEngineSolve(t *testing.T) {
 		pushes  []string
 	}{
 		{"load", oldEngine(), func(r *Request) { r.Outputs = outputs(t, "type=docker") }, []export{{"moby", map[string]string{"name": "docker.io/library/a:1"}}}, nil},
-		{"image", oldEngine(), func(r *Request) { r.Outputs = outputs(t, "type=image,name=own") }, []export{{"moby", map[string]string{"name": "own"}}}, nil},
+		{"image", oldEngine(), func(r *Request) { r.Tags, r.Outputs = nil, outputs(t, "type=image,name=own") }, []export{{"moby", map[string]string{"name": "own"}}}, nil},
 		{"push", oldEngine(), func(r *Request) { r.Outputs = outputs(t, "type=registry") }, []export{{"moby", map[string]string{"name": "docker.io/library/a:1"}}}, []string{"docker.io/library/a:1"}},
 		{
 			"load and push", oldEngine(), func(r *Request) { r.Outputs = outputs(t, "type=docker", "type=registry") },
@@ -72,7 +72,7 @@ func TestEngineSolve(t *testing.T) {
 			[]export{{"oci", map[string]string{"name": "docker.io/library/a:1"}}, {"moby", map[string]string{"name": "docker.io/library/a:1"}}}, nil,
 		},
 		{
-			"different images", newEngine(), func(r *Request) { r.Outputs = outputs(t, "type=image,name=x", "type=image,name=y") },
+			"different images", newEngine(), func(r *Request) { r.Tags, r.Outputs = nil, outputs(t, "type=image,name=x", "type=image,name=y") },
 			[]export{{"moby", map[string]string{"name": "x"}}, {"moby", map[string]string{"name": "y"}}}, nil,
 		},
 	} {
@@ -134,7 +134,8 @@ func TestEngineRefuses(t *testing.T) {
 		both   bool // with the containerd store, too
 	}{
 		{"several platforms (linux/amd64,linux/arm64)", func(r *Request) { r.Platforms = plats("linux/amd64", "linux/arm64") }, false},
-		{"an attestation", func(r *Request) { r.Provenance = "mode=max" }, false},
+		{"--provenance", func(r *Request) { r.Attests = attests(t, "type=provenance,mode=max") }, false},
+		{"--sbom", func(r *Request) { r.Attests = attests(t, "type=provenance,disabled=true", "type=sbom") }, false},
 		{"type=oci", func(r *Request) { r.Outputs = outputs(t, "type=oci,dest=x") }, false},
 		{"type=docker", func(r *Request) { r.Outputs = outputs(t, "type=docker,dest=x") }, false},
 		{"cannot push by digest", func(r *Request) { r.Outputs = outputs(t, "type=image,name=x/y,push=true,push-by-digest=true") }, true},

@@ -29,42 +29,35 @@ const (
 // DefaultDockerfile is the file that is built when none is named.
 const DefaultDockerfile = "Dockerfile"
 
-// Context is what COPY and ADD see. Exactly one of the fields is set.
+// Context is what COPY and ADD see. Exactly one of the fields is set, besides Sub.
 type Context struct {
-	Dir string // a local folder: absolute, symbolic links resolved
-	URL string // a Git or HTTP URL that the daemon fetches
+	Dir    string // a local folder: absolute, symbolic links resolved
+	URL    string // a Git or HTTP URL that the daemon fetches
+	Upload string // the id of an archive that the session has; new for every build, or builds would share it
+	Empty  bool   // nothing: there is a Dockerfile alone
+
+	Sub string // of an archive that URL is, a folder in it; "" is all of it
 }
 
-// Dockerfile says where the build's instructions are. Dir or Inline is set for
-// a local context; with neither, Name is a path inside a remote context.
+// remote tells whether the daemon gets the context as a whole, without the
+// session's folders.
+func (c Context) remote() bool { return c.URL != "" || c.Upload != "" }
+
+// Dockerfile says where the build's instructions are. Dir, Inline or URL is set
+// for a local context; with none of them, Name is a path inside a remote
+// context.
 type Dockerfile struct {
 	Dir    string // the local folder that has it
 	Name   string // its name in Dir
 	Inline []byte // the text itself, from standard input; nil when there is a file
+	URL    string // where the daemon downloads it
 }
-
-// Provenance says whether and how the build attests where its result comes
-// from: one of the constants, or the attributes as BuildKit takes them
-// ("mode=max").
-type Provenance string
-
-const (
-	// ProvenanceDefault attests the least when the daemon can, and is silent
-	// when it cannot.
-	ProvenanceDefault Provenance = ""
-	// ProvenanceOff attests nothing.
-	ProvenanceOff Provenance = "false"
-)
-
-// defaultProvenance is what ProvenanceDefault asks for: short, and only where
-// it can be attached to an image, so that a local export stays as it is.
-const defaultProvenance = "mode=min,inline-only=true"
 
 // Request is one build. The zero value is not valid; see Validate.
 type Request struct {
 	Context    Context
 	Dockerfile Dockerfile
-	Tags       []string // full references, from buildflag.ParseTags
+	Tags       []string // references as typed, from buildflag.ParseTags
 	Target     string   // the stage to build; "" is the last
 	BuildArgs  []buildflag.KV
 	Labels     []buildflag.KV
@@ -74,7 +67,25 @@ type Request struct {
 	Secrets    []buildflag.Secret
 	SSH        []buildflag.SSH
 	Outputs    []buildflag.Output
-	Provenance Provenance
+
+	Contexts      []buildflag.NamedContext // besides the main one
+	GitAsInput    bool                     // make the source of a Git URL with a query here, for daemons that cannot read it
+	Annotations   []buildflag.Annotation
+	Attests       []buildflag.Attest // what was asked for; each type once
+	NoProvenance  bool               // do not attest it by default
+	NoArtifacts   bool               // attest by plain manifests where nothing else is said
+	VCS           VCS                // what Git says of a local context
+	CacheFrom     []buildflag.Cache
+	CacheTo       []buildflag.Cache
+	NoCacheFilter []string // stages that the cache is not used for
+	Hosts         []buildflag.Host
+	Network       string // of RUN; "" is the daemon's default
+	ShmSize       int64  // bytes; 0 is the daemon's default
+	Ulimits       []buildflag.Ulimit
+	CgroupParent  string
+	Resources     []buildflag.Resource
+	Entitlements  []string       // rights that the daemon is asked for, such as network.host
+	Call          buildflag.Call // what is asked in place of a build
 
 	split bool // one node's part of a build that runs on several
 }
@@ -117,7 +128,34 @@ func (r Request) clone() Request {
 		r.SSH[i].Paths = slices.Clone(r.SSH[i].Paths)
 	}
 	r.Outputs = cloneOutputs(r.Outputs)
+	r.Contexts = slices.Clone(r.Contexts)
+	r.Annotations = cloneAnnotations(r.Annotations)
+	r.Attests = cloneAttests(r.Attests)
+	r.VCS.Labels = slices.Clone(r.VCS.Labels)
+	r.CacheFrom = cloneCaches(r.CacheFrom)
+	r.CacheTo = cloneCaches(r.CacheTo)
+	r.NoCacheFilter = slices.Clone(r.NoCacheFilter)
+	r.Hosts = slices.Clone(r.Hosts)
+	r.Ulimits = slices.Clone(r.Ulimits)
+	r.Resources = slices.Clone(r.Resources)
+	r.Entitlements = slices.Clone(r.Entitlements)
 	return r
+}
+
+func cloneAttests(in []buildflag.Attest) []buildflag.Attest {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Attrs = maps.Clone(out[i].Attrs)
+	}
+	return out
+}
+
+func cloneCaches(in []buildflag.Cache) []buildflag.Cache {
+	out := slices.Clone(in)
+	for i := range out {
+		out[i].Attrs = maps.Clone(out[i].Attrs)
+	}
+	return out
 }
 
 func clonePlatforms(in []ocispecs.Platform) []ocispecs.Platform {

@@ -34,6 +34,15 @@ func outputs(t *testing.T, vals ...string) []buildflag.Output {
 	return out
 }
 
+func attests(t *testing.T, vals ...string) []buildflag.Attest {
+	t.Helper()
+	out, err := buildflag.ParseAttests(vals, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
 func plats(specs ...string) []ocispecs.Platform {
 	var out []ocispecs.Platform
 	for _, s := range specs {
@@ -54,7 +63,7 @@ func everything(t *testing.T) Request {
 	r.NoCache, r.Pull = true, true
 	r.Secrets = []buildflag.Secret{{ID: "s", Env: "TOKEN"}}
 	r.SSH = []buildflag.SSH{{ID: "default", Paths: []string{"/agent"}}}
-	r.Outputs = outputs(t, "type=registry,registry.insecure=true", "type=local,dest=out", "type=cacheonly", "type=oci,dest=x.tar,name=own", "type=image,annotation.k=v", "type=tar,dest=-")
+	r.Outputs = outputs(t, "type=registry,registry.insecure=true", "type=local,dest=out", "type=cacheonly", "type=oci,dest=x.tar,name=not-used", "type=image,annotation.k=v", "type=tar,dest=-")
 	return r
 }
 
@@ -71,8 +80,18 @@ func TestSolveGolden(t *testing.T) {
 	load := local()
 	load.Tags = []string{"docker.io/library/test:latest"}
 	load.Outputs = outputs(t, "type=docker,context=other")
-	noProvenance, maxProvenance := local(), local()
-	noProvenance.Provenance, maxProvenance.Provenance = ProvenanceOff, "mode=max"
+	noProvenance, maxProvenance, noDefault, sbom := local(), local(), local(), local()
+	noProvenance.Attests = attests(t, "type=provenance,disabled=true")
+	maxProvenance.Attests = attests(t, "type=provenance,mode=max")
+	noDefault.NoProvenance = true
+	noDefault.NoArtifacts = true
+	noDefault.Outputs = outputs(t, "type=registry,name=x", "type=oci,dest=x", "type=docker,dest=y", "type=image,name=y,oci-artifact=true", "type=local,dest=z")
+	sbom.Attests = attests(t, `type=sbom,generator=localhost:5000/scan,"extra=a,b"`, "type=provenance,builder-id=https://ci.example/1")
+	git := local().WithVCS(VCS{
+		Source: "https://example.com/o/r.git", Revision: "abc-dirty", Context: ".", Dockerfile: "sub",
+		Labels: []buildflag.KV{{Key: "revision", Value: "abc", HasValue: true}, {Key: "entrypoint", Value: "sub/Dockerfile", HasValue: true}},
+	})
+	git.Labels = []buildflag.KV{{Key: "revision", Value: "my own", HasValue: true}}
 	for name, tc := range map[string]struct {
 		r Request
 		c Capabilities
@@ -86,6 +105,9 @@ func TestSolveGolden(t *testing.T) {
 		"old-daemon":      {load, CapabilitiesOf(client.BuildkitVersion{})},
 		"provenance-off":  {noProvenance, newest()},
 		"provenance-more": {maxProvenance, newest()},
+		"attest-defaults": {noDefault, newest()},
+		"attest-sbom":     {sbom, newest()},
+		"git":             {git, newest()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			opt, err := tc.r.Solve(tc.c)
@@ -153,10 +175,13 @@ func TestValidateRefuses(t *testing.T) {
 		{"push=true without tag", func(r *Request) { r.Outputs = outputs(t, "type=image,push=true") }, "tag is needed when pushing to registry"},
 		{"push with an empty name", func(r *Request) { r.Outputs = outputs(t, "type=registry,name=") }, "tag is needed when pushing to registry"},
 		{"docker on two platforms", func(r *Request) {
-			r.Outputs, r.Platforms = outputs(t, "type=docker"), plats("linux/amd64", "linux/arm64")
+			r.Outputs, r.Platforms = outputs(t, "type=docker,dest=x"), plats("linux/amd64", "linux/arm64")
 		}, "linux/amd64,linux/arm64"},
 		{"twice to stdout", func(r *Request) { r.Outputs = outputs(t, "-", "type=oci,dest=-") }, "type=oci,dest=-"},
 		{"twice to a file", func(r *Request) { r.Outputs = outputs(t, "type=tar,dest=a", "type=oci,dest=./a") }, "two outputs go to ./a"},
+		{"twice to stdout, unsaid", func(r *Request) { r.Outputs = outputs(t, "type=tar", "type=oci") }, "two outputs go to the standard output"},
+		{"a layout nowhere", func(r *Request) { r.Outputs = outputs(t, "type=docker,tar=false") }, "type=docker,tar=false writes a folder and needs"},
+		{"a file that goes", func(r *Request) { r.Outputs = outputs(t, "type=local,dest=a,mode=delete", "type=tar,dest=a/b/c") }, "would delete what type=tar,dest=a/b/c writes"},
 		{"two layouts", func(r *Request) { r.Outputs = outputs(t, "type=oci,tar=false,dest=a", "type=docker,tar=false,dest=b") }, "one output can be a layout"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -202,10 +227,16 @@ func TestSolveNamesWhatTheDaemonLacks(t *testing.T) {
 	if _, err := r.Solve(CapabilitiesOf(client.BuildkitVersion{})); err != nil {
 		t.Errorf("cacheonly is no export: %v", err)
 	}
-	r.Provenance = "mode=max"
-	_, err = r.Solve(CapabilitiesOf(client.BuildkitVersion{}))
-	if err == nil || !strings.Contains(err.Error(), "older than v0.11") {
-		t.Errorf("provenance: %v", err)
+	for flag, attest := range map[string]string{"--provenance": "type=provenance,mode=max", "--sbom": "type=sbom"} {
+		r.Attests = attests(t, attest)
+		_, err = r.Solve(CapabilitiesOf(client.BuildkitVersion{}))
+		if err == nil || !strings.Contains(err.Error(), "older than v0.11") || !strings.Contains(err.Error(), flag) || len(hint.Of(err)) == 0 {
+			t.Errorf("%s: %v", attest, err)
+		}
+		r.Attests = attests(t, attest+",disabled=true")
+		if _, err := r.Solve(CapabilitiesOf(client.BuildkitVersion{})); err != nil {
+			t.Errorf("%s, switched off: %v", attest, err)
+		}
 	}
 }
 
@@ -227,7 +258,9 @@ func TestCapabilitiesOf(t *testing.T) {
 		{"garbage", true, true, true},
 	} {
 		want := Capabilities{Version: tc.version, Attestations: tc.attest, MultipleOutputs: tc.many, History: tc.hist}
-		if got := CapabilitiesOf(client.BuildkitVersion{Version: tc.version}); got != want {
+		got := CapabilitiesOf(client.BuildkitVersion{Version: tc.version})
+		want.GitQuery = got.GitQuery // has a test of its own
+		if got != want {
 			t.Errorf("%q: %+v, want %+v", tc.version, got, want)
 		}
 	}
@@ -254,6 +287,11 @@ func scribble(r Request) {
 		r.Outputs[i].Attrs["scribble"] = "x"
 	}
 	clear(r.Outputs)
+	for i := range r.Attests {
+		r.Attests[i].Attrs["scribble"] = "x"
+	}
+	clear(r.Attests)
+	clear(r.VCS.Labels)
 }
 
 func TestNothingIsShared(t *testing.T) {
@@ -262,11 +300,14 @@ func TestNothingIsShared(t *testing.T) {
 		r.Outputs = outputs(t, "type=registry", "type=local,dest=out", "type=image")
 		r.Platforms = []ocispecs.Platform{{OS: "windows", Architecture: "amd64", OSFeatures: []string{"win32k"}}}
 		r.Dockerfile = Dockerfile{Inline: []byte("FROM scratch")}
+		r.Attests = attests(t, "type=sbom,generator=x")
+		r.VCS = VCS{Labels: []buildflag.KV{{Key: "a"}}}
 		return r
 	}
 	for name, derive := range map[string]func(Request){
 		"WithPlatforms": func(r Request) { scribble(r.WithPlatforms(r.Platforms)) },
 		"WithOutputs":   func(r Request) { scribble(r.WithOutputs(r.Outputs)) },
+		"WithVCS":       func(r Request) { scribble(r.WithVCS(r.VCS)) },
 		"ForNode whole": func(r Request) {
 			n, err := r.ForNode(r.Platforms, false)
 			if err != nil {

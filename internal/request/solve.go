@@ -16,20 +16,33 @@ import (
 const frontend = "dockerfile.v0"
 
 // Solve translates the build for a daemon that can do c. What needs I/O is
-// left to the caller: LocalMounts under LocalContext (when Context.Dir is set)
-// and LocalDockerfile (when the Dockerfile has a Dir or is Inline, as a folder
-// with a file called DockerfileName), Session, and for each of Exports, which
-// stand in the order of Exported, the Output or OutputDir.
+// left to the caller: LocalMounts under LocalContext (when Context.Dir or Empty
+// is set), LocalDockerfile (when the Dockerfile has a Dir or is Inline, as a
+// folder with a file called DockerfileName) and NamedLocal (for each folder in
+// Contexts), OCIStores under LayoutStore, the archive of Context.Upload, Session,
+// and for each of Exports, which stand in the order of Exported, the Output or
+// OutputDir.
 func (r Request) Solve(c Capabilities) (client.SolveOpt, error) {
 	if err := r.Validate(); err != nil {
 		return client.SolveOpt{}, err
 	}
 	attrs := r.frontendAttrs()
-	if err := r.addProvenance(attrs, c); err != nil {
+	inputs, err := r.addSources(attrs, c)
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
+	if err := r.addAttests(attrs, c); err != nil {
+		return client.SolveOpt{}, err
+	}
+	if err := r.addContainers(attrs, c); err != nil {
 		return client.SolveOpt{}, err
 	}
 	r.engineAttrs(attrs, c)
+	r.callAttrs(attrs)
 	exports := r.exports()
+	if err := r.annotate(exports, c); err != nil {
+		return client.SolveOpt{}, err
+	}
 	for i, ex := range exports {
 		exports[i] = engineExport(ex, c)
 	}
@@ -37,7 +50,15 @@ func (r Request) Solve(c Capabilities) (client.SolveOpt, error) {
 		return client.SolveOpt{}, hint.New(fmt.Sprintf("several outputs in one build need BuildKit v0.13 or newer, and the daemon is %s", c.name()),
 			"build once for each output; the second build is cached")
 	}
-	return client.SolveOpt{Frontend: frontend, FrontendAttrs: attrs, Exports: exports}, nil
+	rights, err := r.entitlements(c)
+	if err != nil {
+		return client.SolveOpt{}, err
+	}
+	opt := client.SolveOpt{Frontend: frontend, FrontendAttrs: attrs, FrontendInputs: inputs, Exports: exports, AllowedEntitlements: rights}
+	if err := r.addCaches(&opt, c); err != nil {
+		return client.SolveOpt{}, err
+	}
+	return opt, nil
 }
 
 // DockerfileName is the name that the frontend looks for: in the Dockerfile's
@@ -51,12 +72,6 @@ func (r Request) DockerfileName() string {
 
 func (r Request) frontendAttrs() map[string]string {
 	attrs := map[string]string{"filename": r.DockerfileName()}
-	if r.Context.URL != "" {
-		attrs["context"] = r.Context.URL
-		if r.Dockerfile.Dir != "" || r.Dockerfile.Inline != nil {
-			attrs["dockerfilekey"] = LocalDockerfile // else it is read out of the context
-		}
-	}
 	if r.Target != "" {
 		attrs["target"] = r.Target
 	}
@@ -68,8 +83,8 @@ func (r Request) frontendAttrs() map[string]string {
 		// would not be put into the platform's folder.
 		attrs["multi-platform"] = "true"
 	}
-	if r.NoCache {
-		attrs["no-cache"] = ""
+	if stages, set := r.noCacheAttr(); set {
+		attrs["no-cache"] = stages
 	}
 	if r.Pull {
 		attrs["image-resolve-mode"] = "pull"
@@ -79,27 +94,11 @@ func (r Request) frontendAttrs() map[string]string {
 			attrs["build-arg:"+kv.Key] = kv.Value
 		}
 	}
+	r.addVCS(attrs)
 	for _, kv := range r.Labels {
 		attrs["label:"+kv.Key] = kv.Value
 	}
 	return attrs
-}
-
-func (r Request) addProvenance(attrs map[string]string, c Capabilities) error {
-	const key = "attest:provenance"
-	switch r.Provenance {
-	case ProvenanceOff:
-	case ProvenanceDefault:
-		if c.Attestations {
-			attrs[key] = defaultProvenance
-		}
-	default:
-		if !c.Attestations {
-			return hint.New(fmt.Sprintf("provenance needs BuildKit v0.11 or newer, and the daemon is %s", c.name()))
-		}
-		attrs[key] = string(r.Provenance)
-	}
-	return nil
 }
 
 // exports are BuildKit's words for the outputs, in the order of Exported.
@@ -109,12 +108,13 @@ func (r Request) exports() []client.ExportEntry {
 		switch o.Type {
 		case buildflag.OutputRegistry:
 			o.Type = buildflag.OutputImage
-			o.Attrs["push"] = "true"
+			asRegistry(o)
 			r.setName(o)
 		case buildflag.OutputImage, buildflag.OutputOCI, buildflag.OutputDocker:
 			r.setName(o)
 		}
-		if o.Type == buildflag.OutputDocker {
+		r.setArtifacts(o)
+		if o.Type == buildflag.OutputDocker || o.Engine {
 			delete(o.Attrs, "context") // which engine to load into is no business of the daemon
 		}
 		out = append(out, client.ExportEntry{Type: o.Type, Attrs: o.Attrs})
@@ -122,9 +122,24 @@ func (r Request) exports() []client.ExportEntry {
 	return out
 }
 
+// asRegistry says of an image what type=registry means.
+func asRegistry(o buildflag.Output) {
+	o.Attrs["push"] = "true"
+	setDefault(o, "unpack", "false") // it is not for containers of the daemon's own
+}
+
+// setName names an image by the tags. They win over a name= of its own, as with
+// buildx. What one of several nodes pushes has no tag yet: their index gets it.
 func (r Request) setName(o buildflag.Output) {
-	if _, own := o.Attrs["name"]; !own && len(r.Tags) > 0 {
+	if len(r.Tags) > 0 && (!r.split || !pushes(o)) {
 		o.Attrs["name"] = strings.Join(r.Tags, ",")
+	}
+}
+
+// setDefault fills in what the user left open.
+func setDefault(o buildflag.Output, key, value string) {
+	if _, own := o.Attrs[key]; !own {
+		o.Attrs[key] = value
 	}
 }
 

@@ -14,16 +14,23 @@ import (
 
 // ForNode is one node's part of the build. With split, other nodes build the
 // other platforms: images are pushed by digest, for an index that names them
-// all (see PushTags), a folder gets one subfolder for each platform, and an
-// output that one file cannot share between nodes is refused.
+// all (see PushTags), and what each node exports has a folder, or an index, for its
+// platforms, so that all can be put together.
 func (r Request) ForNode(platforms []ocispecs.Platform, split bool) (Request, error) {
 	out := r.WithPlatforms(platforms)
 	if !split {
 		return out, nil
 	}
 	out.split = true
+	out.Annotations = annotationsFor(out.Annotations, platforms)
 	for i, o := range out.Outputs { // out's own copy
-		next, err := r.splitOutput(o)
+		if _, told := o.Attrs["platform-split"]; o.Type == buildflag.OutputLocal && !told {
+			o.Attrs["platform-split"] = "true" // out's own
+		}
+		if !pushes(o) {
+			continue
+		}
+		next, err := r.splitPush(o)
 		if err != nil {
 			return Request{}, err
 		}
@@ -32,17 +39,7 @@ func (r Request) ForNode(platforms []ocispecs.Platform, split bool) (Request, er
 	return out, nil
 }
 
-func (r Request) splitOutput(o buildflag.Output) (buildflag.Output, error) {
-	switch o.Type {
-	case buildflag.OutputLocal:
-		return splitLocal(o)
-	case buildflag.OutputDocker, buildflag.OutputOCI, buildflag.OutputTar:
-		return o, hint.New(fmt.Sprintf("type=%s is one archive, and the platforms of this build are built on several nodes", o.Type),
-			"use --push, which makes one index out of the images of all nodes", "choose the platforms of one node with --platform")
-	}
-	if !pushes(o) {
-		return o, nil
-	}
+func (r Request) splitPush(o buildflag.Output) (buildflag.Output, error) {
 	repos, err := repositories(r.names(o))
 	if err != nil {
 		return o, err
@@ -50,21 +47,13 @@ func (r Request) splitOutput(o buildflag.Output) (buildflag.Output, error) {
 	if len(repos) == 0 {
 		return o, r.checkPush()
 	}
+	if o.Type == buildflag.OutputRegistry {
+		asRegistry(o)
+	}
 	o.Type = buildflag.OutputImage
 	o.Attrs["push"] = "true"
 	o.Attrs["push-by-digest"] = "true"
 	o.Attrs["name"] = strings.Join(repos, ",")
-	return o, nil
-}
-
-func splitLocal(o buildflag.Output) (buildflag.Output, error) {
-	if !o.Bool("platform-split", true) {
-		return o, hint.New("platform-split=false would have several nodes write into one folder", "leave it out")
-	}
-	if o.Attrs["mode"] == "delete" {
-		return o, hint.New("with mode=delete, each node would remove what the other nodes wrote", "leave it out", "choose the platforms of one node with --platform")
-	}
-	o.Attrs["platform-split"] = "true"
 	return o, nil
 }
 

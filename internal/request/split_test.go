@@ -12,11 +12,14 @@ func TestForNode(t *testing.T) {
 	r := local()
 	r.Tags = []string{"localhost:5000/a:1", "localhost:5000/a:2", "docker.io/library/b:latest"}
 	for _, tc := range []struct{ in, want string }{
-		{"type=registry", "type=image,\"name=localhost:5000/a,docker.io/library/b\",push=true,push-by-digest=true"},
-		{"type=image,push=true,name=x:1", "type=image,name=docker.io/library/x,push=true,push-by-digest=true"},
+		{"type=registry", "type=image,\"name=localhost:5000/a,docker.io/library/b\",push=true,push-by-digest=true,unpack=false"},
+		{"type=image,push=true,name=not-used:1", "type=image,\"name=localhost:5000/a,docker.io/library/b\",push=true,push-by-digest=true"},
 		{"type=image,push=", "type=image,\"name=localhost:5000/a,docker.io/library/b\",push=true,push-by-digest=true"},
 		{"type=image", "type=image"},
 		{"type=local,dest=x", "type=local,dest=x,platform-split=true"},
+		{"type=local,dest=x,platform-split=false,mode=delete", "type=local,dest=x,mode=delete,platform-split=false"},
+		{"type=oci,dest=x", "type=oci,dest=x"},
+		{"-", "type=tar,dest=-"},
 		{"type=cacheonly", "type=cacheonly"},
 	} {
 		node, err := r.WithOutputs(outputs(t, tc.in)).ForNode(plats("linux/arm64"), true)
@@ -36,11 +39,6 @@ func TestForNode(t *testing.T) {
 func TestForNodeRefusesWhatNodesCannotShare(t *testing.T) {
 	r := local()
 	for _, tc := range []struct{ in, want string }{
-		{"type=docker", "type=docker"},
-		{"type=oci,dest=x", "type=oci"},
-		{"-", "type=tar"},
-		{"type=local,dest=x,platform-split=false", "platform-split=false"},
-		{"type=local,dest=x,mode=delete", "mode=delete"},
 		{"type=registry", "tag is needed"},
 		{"type=registry,name=UPPER", "UPPER"},
 	} {
@@ -66,12 +64,18 @@ func TestPushTags(t *testing.T) {
 		{[]string{"type=image", "out"}, nil},
 		{[]string{"type=registry"}, []string{"a:1", "b:2"}},
 		{[]string{"type=registry", "type=image,push=true"}, []string{"a:1", "b:2"}},
-		{[]string{`type=image,push=true,"name=c:3, a:1"`, "type=registry"}, []string{"c:3", "a:1", "b:2"}},
+		{[]string{`type=image,push=true,"name=c:3, a:1"`, "type=registry"}, []string{"a:1", "b:2"}},
 		{[]string{"type=image,push=true,push-by-digest=true,name=c"}, nil},
 	} {
 		if got := r.WithOutputs(outputs(t, tc.outs...)).PushTags(); !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%q: %q, want %q", tc.outs, got, tc.want)
 		}
+	}
+	own := r
+	own.Tags = nil
+	own = own.WithOutputs(outputs(t, `type=image,push=true,"name=c:3, a:1"`, "type=registry,name=a:1", "type=registry,name=d"))
+	if got := own.PushTags(); !reflect.DeepEqual(got, []string{"c:3", "a:1", "d"}) {
+		t.Errorf("without a tag: %q", got)
 	}
 }
 

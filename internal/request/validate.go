@@ -12,7 +12,7 @@ import (
 
 // Validate refuses what no daemon could build, before anything is contacted.
 func (r Request) Validate() error {
-	for _, check := range []func() error{r.checkContext, r.checkDockerfile, r.checkKeys, r.checkPush, r.checkOutputs, r.checkDests} {
+	for _, check := range []func() error{r.checkContext, r.checkDockerfile, r.checkKeys, r.checkPush, r.checkOutputs, r.checkDests, r.checkCaches, r.checkAnnotations} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -21,13 +21,22 @@ func (r Request) Validate() error {
 }
 
 func (r Request) checkContext() error {
-	switch c := r.Context; {
-	case c.Dir == "" && c.URL == "":
-		return hint.New("the build has no context", "name a folder, such as .")
-	case c.Dir != "" && c.URL != "":
-		return fmt.Errorf("the build has two contexts, %s and %s", c.Dir, c.URL)
+	var given []string
+	for _, c := range []struct {
+		what string
+		set  bool
+	}{{r.Context.Dir, r.Context.Dir != ""}, {buildflag.RedactURL(r.Context.URL), r.Context.URL != ""}, {"an archive", r.Context.Upload != ""}, {"nothing", r.Context.Empty}} {
+		if c.set {
+			given = append(given, c.what)
+		}
 	}
-	return nil
+	switch len(given) {
+	case 0:
+		return hint.New("the build has no context", "name a folder, such as .")
+	case 1:
+		return nil
+	}
+	return fmt.Errorf("the build has two contexts, %s and %s", given[0], given[1])
 }
 
 func (r Request) checkDockerfile() error {
@@ -35,14 +44,25 @@ func (r Request) checkDockerfile() error {
 	switch {
 	case d.Inline != nil && d.Dir != "":
 		return fmt.Errorf("the Dockerfile comes from standard input and from %s", d.Dir)
+	case d.URL != "" && (d.Inline != nil || d.Dir != ""):
+		return fmt.Errorf("the Dockerfile comes from %s and from here", buildflag.RedactURL(d.URL))
 	case d.Inline != nil && len(d.Inline) == 0:
 		return hint.New("the Dockerfile from standard input is empty")
-	case d.Inline == nil && d.Dir == "" && r.Context.URL == "":
+	case d.Inline == nil && d.Dir == "" && d.URL == "" && !r.Context.remote():
 		return hint.New("the build has no Dockerfile", "name it with --file")
 	case d.Dir != "" && d.Name == "":
 		return hint.New("the name of the Dockerfile is empty", "name it with --file")
+	case d.URL != "" && r.Context.remote() && !r.gitContext():
+		return hint.New("a Dockerfile that the daemon downloads goes with a folder or a Git repository, not with an archive",
+			"download it first: -f FILE, with the whole path")
 	}
 	return nil
+}
+
+// gitContext tells whether the main context is a Git repository.
+func (r Request) gitContext() bool {
+	kind, err := buildflag.RemoteContext(r.Context.URL)
+	return err == nil && kind == buildflag.ContextGit
 }
 
 func (r Request) checkKeys() error {
@@ -68,11 +88,14 @@ func (r Request) checkPush() error {
 func (r Request) checkOutputs() error {
 	layouts := 0
 	for _, o := range r.Outputs {
-		if o.Type == buildflag.OutputDocker && len(r.Platforms) > 1 {
+		if o.Type == buildflag.OutputDocker && !o.Loads() && len(r.Platforms) > 1 {
 			return hint.New(fmt.Sprintf("type=docker holds one platform, and the build is for %s", platformList(r.Platforms)),
 				"choose one with --platform", "to keep them all, use --push, or --output type=oci,dest=FILE")
 		}
 		if (o.Type == buildflag.OutputDocker || o.Type == buildflag.OutputOCI) && !o.Bool("tar", true) {
+			if o.Dest == "" {
+				return hint.New(fmt.Sprintf("%s writes a folder and needs \"dest\"", o), "give dest=FOLDER")
+			}
 			if layouts++; layouts > 1 {
 				return hint.New("only one output can be a layout folder (tar=false)", "write the others as archives")
 			}
@@ -85,10 +108,13 @@ func (r Request) checkOutputs() error {
 func (r Request) checkDests() error {
 	seen := map[string]buildflag.Output{}
 	for _, o := range r.Outputs {
-		if o.Dest == "" {
+		dest := o.Dest
+		if dest == "" && (o.Type == buildflag.OutputTar || o.Type == buildflag.OutputOCI) && !o.Loads() {
+			dest = buildflag.Stdout
+		}
+		if dest == "" {
 			continue
 		}
-		dest := o.Dest
 		if dest != buildflag.Stdout {
 			dest = filepath.Clean(dest)
 		}
@@ -100,6 +126,23 @@ func (r Request) checkDests() error {
 			return hint.New(fmt.Sprintf("two outputs go to the standard output: %s and %s", first, o), "give one of them a file: dest=FILE")
 		default:
 			return fmt.Errorf("two outputs go to %s: %s and %s", o.Dest, first, o)
+		}
+	}
+	return checkDeleted(seen)
+}
+
+// checkDeleted refuses an output in a folder that is cleared of all that is not
+// exported to it.
+func checkDeleted(outputs map[string]buildflag.Output) error {
+	for dir, o := range outputs {
+		if o.Type != buildflag.OutputLocal || o.Attrs["mode"] != "delete" {
+			continue
+		}
+		for dest, other := range outputs {
+			rel, err := filepath.Rel(dir, dest)
+			if err == nil && dest != dir && dest != buildflag.Stdout && filepath.IsLocal(rel) {
+				return hint.New(fmt.Sprintf("%s would delete what %s writes", o, other), "choose a destination outside "+o.Dest)
+			}
 		}
 	}
 	return nil
@@ -116,12 +159,12 @@ func pushes(o buildflag.Output) bool {
 	return false
 }
 
-// names are the references that an image output gets: its own, or the tags.
+// names are the references that an image output gets: the tags, or else its own.
 func (r Request) names(o buildflag.Output) []string {
-	own, ok := o.Attrs["name"]
-	if !ok {
+	if len(r.Tags) > 0 {
 		return append([]string(nil), r.Tags...)
 	}
+	own := o.Attrs["name"]
 	var out []string
 	for name := range strings.SplitSeq(own, ",") {
 		if name = strings.TrimSpace(name); name != "" {

@@ -43,8 +43,9 @@ const (
 	activityDir  = "activity"
 	defaultsDir  = "defaults"
 	refsDir      = "refs"
-	trustDir     = "trust" // ours
-	certsDir     = "certs" // ours
+	trustDir     = "trust"    // ours
+	certsDir     = "certs"    // ours
+	importedDir  = "imported" // ours
 	currentFile  = "current"
 	nodeIDFile   = ".buildNodeID"
 	lockFile     = ".lock"

@@ -49,6 +49,9 @@ func (f Format) IsTable() bool { return f.kind == FormatTable }
 // IsJSON says that JSON is wanted.
 func (f Format) IsJSON() bool { return f.kind == FormatJSON }
 
+// HasHeader says that the items are to be rows under a header.
+func (f Format) HasHeader() bool { return f.kind == FormatTable || f.table }
+
 // Execute writes every item by the template, one a line; "table TEMPLATE"
 // aligns the columns under the names in header.
 func (f Format) Execute(out io.Writer, header map[string]string, items []any) error {
