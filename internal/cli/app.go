@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/berthbuild/berth/internal/dockerconfig"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/berthbuild/berth/internal/state"
+	"github.com/berthbuild/berth/internal/telemetry"
 	"github.com/berthbuild/berth/internal/ui"
 )
 
@@ -21,8 +23,13 @@ import (
 type app struct {
 	io        *ui.Streams
 	lookupEnv func(string) (string, bool)
-	dir       string // the working directory
-	asPlugin  bool   // docker called us
+	environ   func() []string // all of the environment, as NAME=VALUE; may be nil
+	dir       string          // the working directory
+	args      []string        // as we were called, the program's name first; may be nil
+	asPlugin  bool            // docker called us
+	notices   notices
+
+	traces *telemetry.Tracing // of the command that runs; nil where nothing is traced
 
 	builderFlag string
 	debug       bool
@@ -77,6 +84,20 @@ func (a *app) stateDir() string {
 		return d
 	}
 	return filepath.Join(a.dockerDir(), "buildx")
+}
+
+// cacheDir is for files that may be lost: they cost time only.
+func (a *app) cacheDir() string {
+	base := a.env("XDG_CACHE_HOME")
+	if !filepath.IsAbs(base) {
+		base = filepath.Join(a.home(), ".cache")
+		if local := a.env("LOCALAPPDATA"); runtime.GOOS == "windows" && local != "" {
+			base = local
+		} else if runtime.GOOS == "darwin" {
+			base = filepath.Join(a.home(), "Library", "Caches")
+		}
+	}
+	return filepath.Join(base, "berth")
 }
 
 // dockerConfig reads docker's configuration once.

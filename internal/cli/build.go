@@ -1,97 +1,27 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/berthbuild/berth/internal/build"
 	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/gitinfo"
+	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/load"
 	"github.com/berthbuild/berth/internal/progress"
 	"github.com/berthbuild/berth/internal/request"
-	"github.com/berthbuild/berth/internal/state"
-	"github.com/moby/buildkit/client"
+	"github.com/berthbuild/berth/internal/snapshot"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	"github.com/spf13/cobra"
 )
-
-// buildOptions are build's flags as they were given.
-type buildOptions struct {
-	context      string
-	file         string
-	tags         []string
-	buildArgs    []string
-	labels       []string
-	target       string
-	platforms    []string
-	outputs      []string
-	secrets      []string
-	ssh          []string
-	noCache      bool
-	pull         bool
-	push         bool
-	load         bool
-	quiet        bool
-	progress     string
-	iidFile      string
-	metadataFile string
-	timeout      time.Duration
-}
-
-func newBuildCmd(a *app) *cobra.Command {
-	var o buildOptions
-	cmd := &cobra.Command{
-		Use:     "build [OPTIONS] PATH | URL",
-		Aliases: []string{"b"},
-		Short:   "Build an image, or files",
-		Long: `Build from a Dockerfile and a context: a folder, or the URL of a Git repository
-or tarball that the daemon fetches itself.
-
-Where the result goes:
-  --load                     into Docker, found by DOCKER_HOST and docker's context
-  --push                     to the registry that the tag names
-  -o DIR                     the final stage's files, into a folder
-  -o type=tar,dest=FILE      the same as an archive; "-" is standard output
-  -o type=oci,dest=FILE      an image as an archive (or type=docker)
-Without any of them the result stays in the daemon's cache.
-
-Results, such as the image's id with -q, go to standard output; progress and
-warnings to standard error.`,
-		Example: `  berth build -t app --load .
-  berth build --builder remote --platform linux/amd64,linux/arm64 -t registry.example.com/app:1 --push .
-  berth build --secret id=token,src=$HOME/.token -o dist .`,
-		Args: exactlyOneContext,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.context = args[0]
-			return a.runBuild(cmd.Context(), o)
-		},
-	}
-	f := cmd.Flags()
-	f.StringVarP(&o.file, "file", "f", "", `the Dockerfile (default: "PATH/Dockerfile"; "-" is standard input)`)
-	f.StringArrayVarP(&o.tags, "tag", "t", nil, "the image's name, as [registry/]repository[:tag]; may be repeated")
-	f.StringArrayVar(&o.buildArgs, "build-arg", nil, "a build-time variable: NAME=VALUE, or NAME to take it from the environment")
-	f.StringArrayVar(&o.labels, "label", nil, "a label for the image: NAME=VALUE")
-	f.StringVar(&o.target, "target", "", "the stage to build")
-	f.StringArrayVar(&o.platforms, "platform", nil, "what to build for, such as linux/amd64,linux/arm64")
-	f.StringArrayVarP(&o.outputs, "output", "o", nil, `where the result goes (format: "type=local,dest=path")`)
-	f.StringArrayVar(&o.secrets, "secret", nil, `a secret for the build (format: "id=mysecret[,src=/local/secret|,env=NAME]")`)
-	f.StringArrayVar(&o.ssh, "ssh", nil, `an ssh agent or keys for the build (format: "default|<id>[=<socket>|<key>[,<key>]]")`)
-	f.BoolVar(&o.noCache, "no-cache", false, "do not use the cache")
-	f.BoolVar(&o.pull, "pull", false, "look for newer base images")
-	f.BoolVar(&o.push, "push", false, "push the image (--output=type=registry)")
-	f.BoolVar(&o.load, "load", false, "load the image into Docker (--output=type=docker)")
-	f.BoolVarP(&o.quiet, "quiet", "q", false, "show no progress; print the image's id")
-	f.StringVar(&o.progress, "progress", string(progress.Auto), "how to show progress: auto, tty, plain, rawjson, quiet or none")
-	f.StringVar(&o.iidFile, "iidfile", "", "write the image's id to a file")
-	f.StringVar(&o.metadataFile, "metadata-file", "", "write the build's result to a file, in JSON")
-	f.DurationVar(&o.timeout, "timeout", 0, "how long to wait for the daemon (default: the node's connect-timeout, 20s)")
-	completeWith(cmd, "progress", completeWords("auto", "tty", "plain", "rawjson", "quiet", "none"))
-	completeWith(cmd, "output", completeWords("type=local,dest=", "type=tar,dest=", "type=oci,dest=", "type=docker", "type=image", "type=registry"))
-	return cmd
-}
 
 func exactlyOneContext(cmd *cobra.Command, args []string) error {
 	switch len(args) {
@@ -104,11 +34,17 @@ func exactlyOneContext(cmd *cobra.Command, args []string) error {
 }
 
 func (a *app) runBuild(ctx context.Context, o buildOptions) error {
+	a.interruptible(ctx, o)
+	a.warnIgnored(o.given)
 	req, err := a.newRequest(o)
 	if err != nil {
 		return err
 	}
 	mode, err := a.progressMode(o)
+	if err != nil {
+		return err
+	}
+	keepFindings, err := a.envBool("BUILDX_METADATA_WARNINGS")
 	if err != nil {
 		return err
 	}
@@ -123,17 +59,29 @@ func (a *app) runBuild(ctx context.Context, o buildOptions) error {
 		return err
 	}
 	req = a.withDefaultLoad(req, b)
-	printer, err := progress.New(a.io.Err, mode, progress.Options{Builder: b.Name, Driver: b.Driver})
+	d, err := a.openDisplay(mode, b)
 	if err != nil {
 		return err
 	}
-	res, err := a.solve(ctx, s, b, req, o, printer)
-	warnings, _ := printer.Close() // the build's own error matters more than the display's
+	if !req.Call.IsBuild() {
+		return a.runCall(ctx, s, b, req, o, d, files)
+	}
+	res, err := a.solve(ctx, s, b, req, o, d.printer)
+	found := a.closeDisplay(d)
 	if err != nil {
+		if ctx.Err() == nil {
+			a.printFailedSteps(d.printer)
+			a.printFindings(found, d)
+		}
 		return buildError(ctx, err)
 	}
-	if mode != progress.RawJSON {
-		a.printWarnings(warnings)
+	if keepFindings {
+		res.Warnings = found
+	}
+	if !d.quiet() {
+		for _, missing := range res.Missing() {
+			a.warn("%v", missing)
+		}
 	}
 	if err := files.commit(res); err != nil {
 		return err
@@ -141,7 +89,8 @@ func (a *app) runBuild(ctx context.Context, o buildOptions) error {
 	if len(req.Outputs) == 0 {
 		a.warn("No output specified with %s driver. Build result will only remain in the build cache. To push result image into registry use --push or to load image into docker use --load", b.Driver)
 	}
-	if o.quiet || mode == progress.Quiet {
+	a.printFindings(found, d)
+	if d.quiet() {
 		if id := res.ImageID(); id != "" {
 			_, err = fmt.Fprintln(a.io.Out, id)
 		}
@@ -158,40 +107,63 @@ func buildError(ctx context.Context, err error) error {
 }
 
 func (a *app) solve(ctx context.Context, s *builder.Service, b *builder.Builder, req request.Request, o buildOptions, printer *progress.Printer) (*build.Result, error) {
-	config, err := a.dockerConfig()
+	opts, err := a.solveOptions(ctx, s, b, req, o, printer)
 	if err != nil {
 		return nil, err
+	}
+	return build.Run(ctx, b, req, opts)
+}
+
+// solveOptions are what a build, or a call, needs of the world. The builder
+// counts as used.
+func (a *app) solveOptions(ctx context.Context, s *builder.Service, b *builder.Builder, req request.Request, o buildOptions, printer *progress.Printer) (build.Options, error) {
+	config, err := a.dockerConfig()
+	if err != nil {
+		return build.Options{}, err
+	}
+	contexts, err := a.contextSync(o.contextSync)
+	if err != nil {
+		return build.Options{}, err
 	}
 	machine, err := a.machine(ctx, s, b)
 	if err != nil {
-		return nil, err
+		return build.Options{}, err
 	}
 	if b.Err == nil && b.Source == builder.Stored {
 		if err := s.Store.Touch(ctx, b.Name, time.Now()); err != nil {
-			return nil, err
+			return build.Options{}, err
 		}
 	}
-	return build.Run(ctx, b, req, build.Options{
+	return build.Options{
 		Schemes: s.Schemes, Progress: printer, Budget: o.timeout,
-		Stdout: a.io.Out, LookupEnv: a.lookupEnv, Machine: machine,
+		Stdin: a.io.In, Stdout: a.io.Out, LookupEnv: a.lookupEnv, Machine: machine, Traces: a.traces,
+		Contexts: contexts, Debug: a.debug,
 		Auth:     authprovider.LoadAuthConfig(config.File()),
 		Keychain: keychain(config),
 		Engine: func(ctx context.Context, name string) (build.Engine, error) {
 			return openEngine(ctx, config, name)
 		},
-		Started: func(node, ref string) {
-			if !b.KeepsRecords() {
-				return
-			}
-			// A record that cannot be written must not stop a build that can.
-			err := s.Store.SaveRef(ctx, b.Name, node, ref, state.Ref{
-				Target: "default", LocalPath: localPath(req), DockerfilePath: dockerfilePath(req),
-			})
-			if err != nil && a.debug {
-				a.warn("the build's reference was not kept: %v", err)
-			}
-		},
-	})
+		Loaded:     load.Remember(filepath.Join(a.cacheDir(), "loaded.json")),
+		Started:    a.saveRef(ctx, s, b, req, o),
+		Origin:     a.origin(req, gitinfo.Read),
+		Provenance: a.metadataProvenance(o),
+	}, nil
+}
+
+// contextSync is how local folders are sent, by the flag or else by the environment.
+func (a *app) contextSync(flag string) (build.ContextSync, error) {
+	what := "--context-sync"
+	if flag == "" {
+		flag, what = cmp.Or(a.env("BERTH_CONTEXT_SYNC"), "auto"), "BERTH_CONTEXT_SYNC"
+	}
+	c := build.ContextSync{Full: flag == "full", Salt: a.env("BERTH_CONTEXT_SALT")}
+	if flag != "auto" && flag != "full" {
+		return c, hint.New(fmt.Sprintf("%s=%s: there are auto and full", what, flag), "send what the daemon lacks: --context-sync=auto")
+	}
+	if !c.Full {
+		c.Store = snapshot.NewStore(filepath.Join(a.cacheDir(), "contexts"))
+	}
+	return c, nil
 }
 
 // machine identifies this machine to the daemons. A build on what is stored
@@ -222,31 +194,17 @@ func (a *app) progressMode(o buildOptions) (progress.Mode, error) {
 	return mode, nil
 }
 
-// printWarnings lists what the Dockerfile's frontend found.
-func (a *app) printWarnings(all []client.VertexWarning) {
-	if len(all) == 0 {
-		return
+// envBool reads a variable that is a switch; unset is false.
+func (a *app) envBool(name string) (bool, error) {
+	v := a.env(name)
+	if v == "" {
+		return false, nil
 	}
-	noun := "warnings"
-	if len(all) == 1 {
-		noun = "warning"
+	on, err := strconv.ParseBool(v)
+	if err != nil {
+		return false, fmt.Errorf("%s=%q is neither true nor false", name, v)
 	}
-	fmt.Fprintf(a.io.Err, "\n %d %s found:\n", len(all), noun)
-	for _, w := range all {
-		fmt.Fprintf(a.io.Err, " - %s", w.Short)
-		if len(w.Range) > 0 && w.Range[0].Start != nil {
-			fmt.Fprintf(a.io.Err, " (line %d)", w.Range[0].Start.Line)
-		}
-		fmt.Fprintln(a.io.Err)
-		if a.debug {
-			for _, line := range w.Detail {
-				fmt.Fprintf(a.io.Err, "   %s\n", line)
-			}
-			if w.URL != "" {
-				fmt.Fprintf(a.io.Err, "   %s\n", w.URL)
-			}
-		}
-	}
+	return on, nil
 }
 
 // readAllLimited reads a stream that a person or a script gave us, but not an

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/berthbuild/berth/internal/atomicfile"
-	"github.com/berthbuild/berth/internal/build"
 	"github.com/berthbuild/berth/internal/hint"
 )
 
@@ -35,7 +34,14 @@ func openResultFiles(o buildOptions) (*resultFiles, error) {
 	return f, nil
 }
 
-func (f *resultFiles) commit(res *build.Result) error {
+// outcome is what the files are about: what a build made, or what a call was
+// answered.
+type outcome interface {
+	ImageID() string
+	Metadata() map[string]any
+}
+
+func (f *resultFiles) commit(res outcome) error {
 	if f.iid != nil {
 		if err := finishFile(f.iid, []byte(res.ImageID())); err != nil {
 			return hint.Wrap(err, "--iidfile")

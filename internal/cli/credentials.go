@@ -7,14 +7,14 @@ import (
 
 	"github.com/berthbuild/berth/internal/build"
 	"github.com/berthbuild/berth/internal/dockerconfig"
-	"github.com/berthbuild/berth/internal/imageindex"
+	"github.com/berthbuild/berth/internal/registry"
 	"github.com/google/go-containerregistry/pkg/authn"
 )
 
 // keychain gives docker's registry credentials to pushes that berth makes
 // itself. They are read when asked for, and never kept.
 func keychain(config *dockerconfig.Config) authn.Keychain {
-	return imageindex.Keychain(func(host string) (user, pass, identityToken, registryToken string, err error) {
+	return registry.Keychain(func(host string) (user, pass, identityToken, registryToken string, err error) {
 		ac, err := config.File().GetAuthConfig(host)
 		return ac.Username, ac.Password, ac.IdentityToken, ac.RegistryToken, err
 	})

@@ -16,8 +16,11 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/berthbuild/berth/internal/filesession"
+	"github.com/berthbuild/berth/internal/remote"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/docker/cli/cli-plugins/socket"
+	"github.com/sirupsen/logrus"
 )
 
 // Exit codes. Scripts rely on them; the README says them.
@@ -40,8 +43,13 @@ func Main(args []string) int {
 	// Go's HTTP libraries log broken connections here; what matters of them
 	// comes as an error, too.
 	log.SetOutput(io.Discard)
+	remote.UseBuildKitCodec()
+	filesession.UseGzip()
+	// And containerd's content store warns of what no user can act on, such as
+	// a file system without fs-verity under a local cache.
+	logrus.SetLevel(logrus.ErrorLevel)
 	return Run(context.Background(), Invocation{
-		Args: args, Streams: ui.System(), LookupEnv: os.LookupEnv, Dir: dir,
+		Args: args, Streams: ui.System(), LookupEnv: os.LookupEnv, Environ: os.Environ, Dir: dir,
 	})
 }
 
@@ -50,24 +58,32 @@ type Invocation struct {
 	Args      []string // the program's name first
 	Streams   *ui.Streams
 	LookupEnv func(string) (string, bool)
-	Dir       string // the working directory
+	Environ   func() []string // as of os.Environ; may be nil
+	Dir       string          // the working directory
 }
 
 // Run is Main on given streams and environment.
 func Run(ctx context.Context, inv Invocation) int {
 	ctx, stop := cancelable(ctx)
 	defer stop()
-	a := &app{io: inv.Streams, lookupEnv: inv.LookupEnv, dir: inv.Dir}
+	a := &app{io: inv.Streams, lookupEnv: inv.LookupEnv, environ: inv.Environ, dir: inv.Dir, args: inv.Args}
 	root := newRoot(a, inv.Args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = context.Cause(ctx)
-	}
+	err = settled(ctx, err)
 	a.printError(err)
 	return exitCode(err)
+}
+
+// settled is why a command ended: where its context was ended, that is the
+// reason.
+func settled(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // exitCode is the one place where an error becomes a number.

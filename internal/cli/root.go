@@ -10,14 +10,19 @@ import (
 // commands is the list of all commands, in the order of the help.
 func commands(a *app) []*cobra.Command {
 	return []*cobra.Command{
+		newBakeCmd(a),
 		newBuildCmd(a),
 		newCertsCmd(a),
 		newCreateCmd(a),
 		newDialStdioCmd(a),
 		newExportCmd(a),
 		newDoctorCmd(a),
+		newDuCmd(a),
+		newHistoryCmd(a),
+		newImagetoolsCmd(a),
 		newInspectCmd(a),
 		newLsCmd(a),
+		newPruneCmd(a),
 		newRmCmd(a),
 		newStopCmd(a),
 		newTrustCmd(a),

@@ -3,9 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/dial"
@@ -33,7 +31,7 @@ func (a *app) schemes() dial.Registry {
 // reached over TCP without TLS. What is on this machine is nobody else's business.
 func (a *app) warnPlain(ctx context.Context, s *builder.Service, name, raw string) {
 	e, err := endpoint.Parse(raw)
-	if err != nil || e.Scheme != endpoint.SchemeTCP || loopback(e.Hostname()) {
+	if err != nil || e.Scheme != endpoint.SchemeTCP || e.Loopback() {
 		return
 	}
 	b, err := s.Find(ctx, name) // the options that the node had before count, too
@@ -51,13 +49,4 @@ func (a *app) warnPlain(ctx context.Context, s *builder.Service, name, raw strin
 		"and whoever is on the way sees and changes what is built", e)
 	fmt.Fprintf(a.io.Err, "hint: make certificates: berth certs create %s; or let the daemon listen on loopback only, and reach it by ssh://%s\n",
 		hint.Quote(e.Hostname()), e.Hostname())
-}
-
-// loopback tells whether host is this machine, as far as its name says.
-func loopback(host string) bool {
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().IsLoopback()
-	}
-	return name == "localhost" || strings.HasSuffix(name, ".localhost")
 }
