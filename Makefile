@@ -8,6 +8,7 @@ export BERTH_CACHE
 
 PREFIX      ?= /usr/local
 FUZZTIME    ?= 10s
+FUZZ        ?=
 BENCHFLAGS  ?=
 VERSION     ?= $(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null || echo v1.0.0)
 COMMIT      ?= $(shell git rev-parse --short=12 HEAD 2>/dev/null)
@@ -16,7 +17,7 @@ GOTEST      := go run ./hack/gotest
 LINT        := $(BERTH_CACHE)/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build hello quickstart quickstart-clean test unit e2e test-kube check bench fuzz deps tools install uninstall clean
+.PHONY: help build hello quickstart quickstart-clean test unit e2e test-kube check bench fuzz fuzz-bake deps tools install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,15 +34,15 @@ quickstart: build hello ## start a BuildKit daemon with mutual TLS here, and bui
 quickstart-clean: ## end that daemon, and remove its builder and files
 	@hack/quickstart.sh clean
 
-test: unit e2e ## all tests, with the race detector: first the plain ones, then those with real daemons
+test: unit fuzz-bake e2e ## all tests, with the race detector: the plain ones, a little fuzzing, then those with real daemons
 
 unit: ## the tests that need no daemon and no root
 	@cd bench && go test ./...
 	@$(GOTEST) -race -timeout 20m ./...
 
 e2e: deps ## the tests with real daemons (as root)
-	@hack/tools.sh buildkitd buildctl engine
-	@$(GOTEST) -race -tags e2e -count=1 -p 1 -timeout 40m ./test/... ./hack/...
+	@hack/tools.sh buildkitd buildctl docker-compose engine buildx
+	@$(GOTEST) -race -tags e2e -count=1 -p 1 -timeout 85m ./test/... ./hack/...
 
 test-kube: deps ## the tests with a real one-node Kubernetes (as root; the first time builds it, about ten minutes)
 	@hack/tools.sh buildkitd buildctl
@@ -58,18 +59,21 @@ check: ## format, vet for three systems, lint, and the import rules
 	@echo "golangci-lint"; $(LINT) run --allow-parallel-runners --build-tags e2e,e2ekube,bench ./...; cd bench && $(LINT) run --allow-parallel-runners ./...
 
 bench: build hello deps ## measure berth beside buildx and buildctl (as root); writes docs/benchmarks.md
-	@hack/tools.sh buildkitd buildctl buildx
+	@hack/tools.sh buildkitd buildctl engine buildx
 	@BERTH_BENCH="-berth ../bin/berth -tools $(BERTH_CACHE)/bin -out ../docs/benchmarks.md $(BENCHFLAGS)" \
 	  go test -tags e2e,bench$$([ ! -x '$(BERTH_CACHE)/kube/bin/kubelet' ] || echo ,e2ekube) -count=1 -v -timeout 3h -run '^TestBench$$' ./test
 
-fuzz: ## run each fuzz target for FUZZTIME (10s)
-	@hack/fuzz.sh $(FUZZTIME)
+fuzz: ## run each fuzz target for FUZZTIME (10s), or those that FUZZ, a regular expression, matches
+	@hack/fuzz.sh $(FUZZTIME) $(if $(FUZZ),'$(FUZZ)')
+
+fuzz-bake: ## fuzz what definitions in HCL, JSON and Compose evaluate to, a minute each
+	@hack/fuzz.sh 60s '^internal/bake/eval\.Fuzz(HCL|JSON)$$' '^internal/bake/compose\.FuzzLoad$$'
 
 deps: ## install the Debian packages that the tests need, where some are missing (as root)
 	@hack/deps.sh
 
 tools: ## build the pinned tools into the cache (~/.cache/berth, or BERTH_CACHE)
-	@hack/tools.sh buildkitd buildctl engine golangci-lint buildx
+	@hack/tools.sh buildkitd buildctl docker-compose engine golangci-lint buildx
 
 install: build ## link bin/berth as PREFIX/bin/berth and as docker's buildx plugin
 	@PREFIX='$(PREFIX)' hack/install.sh install

@@ -1,13 +1,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 const (
@@ -20,9 +23,12 @@ type bench struct {
 	options
 	dir     string
 	daemon  *daemon
+	others  []*daemon // that scenarios have started
 	holes   []*blackhole
 	context string // of the cached build
 	peers   []peer
+	engines []engine
+	links   []*link
 }
 
 // scenario is one thing to do with each tool. A tool without a way to do it has
@@ -34,6 +40,14 @@ type scenario struct {
 	args     map[string][]string // by tool
 	says     string              // must be in the output, or something else was measured
 	terminal string              // on a terminal, when this text appears is measured too
+	runs     int                 // 0: as many as of the others
+	env      []string            // KEY=value, besides the state's
+	daemon   bool                // the daemon's CPU is measured too
+	link     *link               // whose bytes are counted; may be nil
+	step     string              // the end of the name of a step that is measured too, by the progress in JSON
+
+	// before is called ahead of each call, with the tool's name, and not measured.
+	before func(ctx context.Context, tool string) error
 }
 
 func (b *bench) tools() []tool {
@@ -104,26 +118,16 @@ func (b *bench) env(tool, state string) []string {
 		"DOCKER_HOST=unix://" + filepath.Join(b.dir, "no-docker.sock")}
 }
 
-// makeContext writes a Dockerfile of a dozen steps, and builds it once.
-func (b *bench) makeContext() error {
-	b.context = filepath.Join(b.dir, "context")
-	if err := os.Mkdir(b.context, 0o755); err != nil {
-		return err
-	}
-	hello, err := os.ReadFile(b.hello)
-	if err != nil {
-		return fmt.Errorf("%w: run `make hello`", err)
-	}
-	if err := os.WriteFile(filepath.Join(b.context, "hello"), hello, 0o755); err != nil {
-		return err
-	}
+// makeContext writes a Dockerfile of a dozen steps.
+func (b *bench) makeContext() (err error) {
 	var text strings.Builder
 	text.WriteString("FROM scratch AS build\nCOPY hello /hello\n")
 	for i := range 10 {
 		fmt.Fprintf(&text, "RUN [\"/hello\", \"note\", \"/note-%d.txt\"]\n", i)
 	}
 	text.WriteString("FROM scratch\nCOPY --from=build / /\n")
-	return os.WriteFile(filepath.Join(b.context, "Dockerfile"), []byte(text.String()), 0o644)
+	b.context, err = b.contextOf("context", text.String())
+	return err
 }
 
 func (b *bench) scenarios() []scenario {
@@ -167,15 +171,68 @@ func (b *bench) scenarioEnv(tool string, s scenario) []string {
 	if s.peer != nil {
 		return b.peerEnv(tool, s.peer)
 	}
-	return b.env(tool, s.state)
+	return append(b.env(tool, s.state), s.env...)
+}
+
+// measureOne is one call, and what it cost elsewhere.
+func (b *bench) measureOne(ctx context.Context, tool tool, s scenario) (sample, error) {
+	var moved int64
+	if s.link != nil {
+		moved = s.link.moved.Load()
+	}
+	cpu := b.daemon.cpu()
+	one, err := measure(ctx, tool, s, b.scenarioEnv(tool.name, s))
+	if err != nil {
+		return one, fmt.Errorf("%s with %s: %w", s.title, tool.name, err)
+	}
+	one.daemon = b.daemon.cpu() - cpu
+	if s.link != nil {
+		one.moved = s.link.moved.Load() - moved
+	}
+	return one, nil
 }
 
 // measureAll runs all scenarios, each tool once to warm up, then interleaved.
 func (b *bench) measureAll(ctx context.Context) ([]table, error) {
+	list := b.scenarios()
+	heavy, err := b.buildScenarios()
+	if err != nil {
+		return nil, err
+	}
+	bakes, err := b.bakeScenarios()
+	if err != nil {
+		return nil, err
+	}
+	defer b.closeLinks()
+	contexts, err := b.contextScenarios(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images, stopRegistry, err := b.imageScenarios(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stopRegistry()
+	loads, err := b.loadScenarios(ctx)
+	if err != nil {
+		return nil, err
+	}
+	only, err := regexp.Compile(b.only)
+	if err != nil {
+		return nil, err
+	}
+	records, err := b.historyScenarios(ctx, only)
+	if err != nil {
+		return nil, err
+	}
 	var tables []table
-	for _, s := range b.scenarios() {
+	for _, s := range slices.Concat(list, images, records, heavy, contexts, bakes, loads) {
+		if !only.MatchString(s.title) {
+			continue
+		}
 		t := table{scenario: s, samples: map[string][]sample{}}
-		for i := -1; i < b.runs; i++ {
+		runs := cmp.Or(s.runs, b.runs)
+		for i := -1; i < runs; i++ {
 			for _, tool := range b.tools() {
 				if s.args[tool.name] == nil || i < 0 && s.terminal != "" {
 					continue
@@ -183,15 +240,25 @@ func (b *bench) measureAll(ctx context.Context) ([]table, error) {
 				if s.says = t.scenario.says; i < 0 {
 					s.says = "" // the first build fills the cache
 				}
-				one, err := measure(ctx, tool, s, b.scenarioEnv(tool.name, s))
+				if s.before != nil {
+					if err := s.before(ctx, tool.name); err != nil {
+						return nil, fmt.Errorf("%s with %s: %w", s.title, tool.name, err)
+					}
+				}
+				one, err := b.measureOne(ctx, tool, s)
 				if err != nil {
-					return nil, fmt.Errorf("%s with %s: %w", s.title, tool.name, err)
+					return nil, err
 				}
 				if i >= 0 {
 					t.samples[tool.name] = append(t.samples[tool.name], one)
 				}
 			}
-			fmt.Fprintf(os.Stderr, "\r%s: %d of %d", s.title, i+1, b.runs)
+			fmt.Fprintf(os.Stderr, "\r%s: %d of %d", s.title, i+1, runs)
+		}
+		for _, tool := range b.tools() { // the page comes at the very end
+			if list := t.samples[tool.name]; len(list) > 0 {
+				fmt.Fprintf(os.Stderr, "; %s %s", tool.name, median(list, func(s sample) time.Duration { return s.wall }).Round(time.Millisecond))
+			}
 		}
 		fmt.Fprintln(os.Stderr)
 		tables = append(tables, t)

@@ -20,7 +20,8 @@ type daemon struct {
 	certs    string // folder with ca.pem, cert.pem, key.pem for clients
 }
 
-func startDaemon(ctx context.Context, o options, dir string) (*daemon, error) {
+// startDaemon starts one with the text as its buildkitd.toml.
+func startDaemon(ctx context.Context, o options, dir, settings string) (*daemon, error) {
 	certs := filepath.Join(dir, "certs")
 	if out, err := exec.CommandContext(ctx, o.certs, certs, "localhost", "127.0.0.1").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("making certificates: %w\n%s", err, out)
@@ -30,7 +31,7 @@ func startDaemon(ctx context.Context, o options, dir string) (*daemon, error) {
 		return nil, err
 	}
 	config := filepath.Join(dir, "buildkitd.toml")
-	if err := os.WriteFile(config, nil, 0o644); err != nil {
+	if err := os.WriteFile(config, []byte(settings), 0o644); err != nil {
 		return nil, err
 	}
 	log, err := os.Create(filepath.Join(dir, "buildkitd.log"))

@@ -23,7 +23,10 @@ type options struct {
 	berth, tools, hello, certs, out string
 	peers                           string
 	runs, contextRuns, contextMiB   int
+	heavyRuns, loadRuns             int
+	historyRecords                  int
 	skipDead                        bool
+	engines, only, plot             string
 }
 
 func main() {
@@ -36,7 +39,13 @@ func main() {
 	flag.IntVar(&o.runs, "runs", 11, "runs of each, of which the median counts")
 	flag.StringVar(&o.peers, "peers", "", "JSON file that lists daemons behind other schemes, to measure too")
 	flag.IntVar(&o.contextRuns, "context-runs", 5, "runs of sending a large context to the peers that are for it")
+	flag.IntVar(&o.heavyRuns, "heavy-runs", 5, "runs of builds that move many or large files; 0 leaves them out")
 	flag.IntVar(&o.contextMiB, "context-mib", 512, "size of the large context in MiB")
+	flag.StringVar(&o.engines, "engines", "", "JSON file that lists Docker engines to load images into")
+	flag.IntVar(&o.loadRuns, "load-runs", 5, "runs of loading an image into each engine; 0 leaves them out")
+	flag.IntVar(&o.historyRecords, "history-records", 1000, "build records to list; 0 leaves that out")
+	flag.StringVar(&o.only, "only", "", "measure only the scenarios whose titles match this regular expression")
+	flag.StringVar(&o.plot, "plot", "", "SVG file to write, of unchanged contexts of up to 200,000 files; without it they are not measured")
 	flag.BoolVar(&o.skipDead, "skip-dead", false, "leave out the dead builders, which take 20 s a call")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -53,14 +62,14 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	for _, path := range []*string{&o.berth, &o.tools, &o.hello, &o.certs} {
+	for _, path := range []*string{&o.plot, &o.berth, &o.tools, &o.hello, &o.certs} {
 		if *path != "" {
 			if *path, err = filepath.Abs(*path); err != nil {
 				return err
 			}
 		}
 	}
-	d, err := startDaemon(ctx, o, dir)
+	d, err := startDaemon(ctx, o, dir, "")
 	if err != nil {
 		return err
 	}
@@ -69,18 +78,29 @@ func run(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	b := &bench{options: o, dir: dir, daemon: d, peers: peers}
+	engines, err := readEngines(o.engines)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, dir: dir, daemon: d, peers: peers, engines: engines}
 	if err := b.prepare(ctx); err != nil {
 		return err
 	}
 	defer b.closeBlackholes()
+	defer func() { err = errors.Join(err, b.stopOthers()) }()
 	tables, err := b.measureAll(ctx)
 	if err != nil {
 		return err
 	}
-	contexts, err := b.measureContexts(ctx)
+	var contexts *transfers
+	if o.only == "" {
+		if contexts, err = b.measureContexts(ctx); err != nil {
+			return err
+		}
+	}
+	points, err := b.measurePlot(ctx)
 	if err != nil {
 		return err
 	}
-	return b.write(tables, contexts)
+	return b.write(tables, contexts, points)
 }

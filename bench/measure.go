@@ -22,12 +22,15 @@ type sample struct {
 	wall, cpu time.Duration
 	rss       int64         // bytes, at the most
 	first     time.Duration // until the terminal showed the text; 0 without a terminal
+	step      time.Duration // of the scenario's step; 0 without one
+	daemon    time.Duration // CPU of the daemon meanwhile
+	moved     int64         // bytes through the scenario's link
 }
 
 // measure runs the tool once. What it prints is kept only
 // for the error.
 func measure(ctx context.Context, t tool, s scenario, env []string) (sample, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, t.path, s.args[t.name]...)
 	cmd.Env = env
@@ -36,7 +39,10 @@ func measure(ctx context.Context, t tool, s scenario, env []string) (sample, err
 	if s.terminal != "" {
 		one.first, one.wall, err = onTerminal(cmd, s.terminal)
 	} else {
-		one.wall, err = plain(cmd, s.says)
+		var out []byte
+		if one.wall, out, err = plain(cmd, s.says); err == nil && s.step != "" {
+			one.step, err = stepTime(out, s.step)
+		}
 	}
 	if err != nil {
 		return one, err
@@ -50,18 +56,18 @@ func measure(ctx context.Context, t tool, s scenario, env []string) (sample, err
 	return one, nil
 }
 
-func plain(cmd *exec.Cmd, says string) (time.Duration, error) {
+func plain(cmd *exec.Cmd, says string) (time.Duration, []byte, error) {
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	start := time.Now()
 	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, out.Bytes())
+		return 0, nil, fmt.Errorf("%w\n%s", err, out.Bytes())
 	}
 	wall := time.Since(start)
 	if !bytes.Contains(out.Bytes(), []byte(says)) {
-		return 0, fmt.Errorf("no %q in:\n%s", says, out.Bytes())
+		return 0, nil, fmt.Errorf("no %q in:\n%s", says, out.Bytes())
 	}
-	return wall, nil
+	return wall, out.Bytes(), nil
 }
 
 // onTerminal tells when the text appeared for the first time, and when the

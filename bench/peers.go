@@ -120,7 +120,7 @@ func (b *bench) measureContexts(ctx context.Context) (*transfers, error) {
 		return nil, nil
 	}
 	t.samples = make([][]sample, len(t.routes))
-	large, err := b.largeContext()
+	large, err := b.noiseContext("large-context", int64(b.contextMiB)<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -159,33 +159,15 @@ func (b *bench) send(ctx context.Context, r route, dir, name string) (sample, er
 	return one, b.command(ctx, b.tools()[i], r.peer, "--addr", r.peer.Endpoint, "prune", "--all")
 }
 
-// largeContext makes a context of one file that does not compress, and a
-// Dockerfile that wants all of it without copying it.
-func (b *bench) largeContext() (string, error) {
-	dir := filepath.Join(b.dir, "large-context")
-	if err := os.MkdirAll(filepath.Join(dir, "large"), 0o755); err != nil {
-		return "", err
-	}
-	hello, err := os.ReadFile(b.hello)
-	if err != nil {
-		return "", err
-	}
-	text := "FROM scratch\nCOPY hello /hello\nRUN --mount=type=bind,source=large,target=/large [\"/hello\", \"note\", \"/note.txt\"]\n"
-	for name, content := range map[string][]byte{"hello": hello, "Dockerfile": []byte(text)} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o755); err != nil {
-			return "", err
-		}
-	}
-	return dir, noise(filepath.Join(dir, "large", "new"), int64(b.contextMiB)<<20)
-}
-
 // noise writes a file of random bytes, the same ones each time.
-func noise(path string, size int64) error {
+func noise(path string, size int64) error { return noiseOf(path, size, [32]byte{1}) }
+
+func noiseOf(path string, size int64, seed [32]byte) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	if _, err := io.CopyN(f, rand.NewChaCha8([32]byte{1}), size); err != nil {
+	if _, err := io.CopyN(f, rand.NewChaCha8(seed), size); err != nil {
 		_ = f.Close()
 		return err
 	}

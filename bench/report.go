@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ type table struct {
 }
 
 // write makes the page.
-func (b *bench) write(tables []table, contexts *transfers) error {
+func (b *bench) write(tables []table, contexts *transfers, points []point) error {
 	var w bytes.Buffer
 	if err := b.head(&w); err != nil {
 		return err
@@ -28,6 +29,9 @@ func (b *bench) write(tables []table, contexts *transfers) error {
 		b.section(&w, t)
 	}
 	b.contexts(&w, contexts)
+	if len(points) > 0 {
+		fmt.Fprintf(&w, "\n## How the cost of an unchanged context grows\n\n![Time of a build by the number of files of its context, none of which has changed](%s)\n", filepath.Base(b.plot))
+	}
 	if err := b.sizes(&w); err != nil {
 		return err
 	}
@@ -74,6 +78,9 @@ func (b *bench) versions() []string {
 // section is one scenario's table.
 func (b *bench) section(w *bytes.Buffer, t table) {
 	fmt.Fprintf(w, "\n## %s\n\n", strings.ToUpper(t.scenario.title[:1])+t.scenario.title[1:])
+	if t.scenario.runs > 0 {
+		fmt.Fprintf(w, "The median of %d calls each.\n\n", t.scenario.runs)
+	}
 	cols := []struct {
 		name string
 		of   func([]sample) (float64, string)
@@ -86,6 +93,12 @@ func (b *bench) section(w *bytes.Buffer, t table) {
 			m := median(list, func(s sample) int64 { return s.rss })
 			return float64(m), mib(m)
 		}, true},
+		{"the step", duration(func(s sample) time.Duration { return s.step }), t.scenario.step != ""},
+		{"daemon's CPU", duration(func(s sample) time.Duration { return s.daemon }), t.scenario.daemon},
+		{"bytes moved", func(list []sample) (float64, string) {
+			m := median(list, func(s sample) int64 { return s.moved })
+			return float64(m), fmt.Sprintf("%.2f MB", float64(m)/1e6)
+		}, t.scenario.link != nil},
 	}
 	fmt.Fprint(w, "| |")
 	rule := "|---|"
@@ -122,6 +135,10 @@ func ratios(w *bytes.Buffer, values map[string][]float64) {
 		}
 		fmt.Fprintf(w, "| berth / %s |", peer)
 		for i, v := range values["berth"] {
+			if values[peer][i] == 0 {
+				fmt.Fprint(w, " |")
+				continue
+			}
 			ratio, digits := v/values[peer][i], 2
 			if ratio < 0.01 {
 				digits = 4

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds pinned tools into the cache: buildkitd and buildctl (tools/buildkit),
-# golangci-lint (tools/lint), buildx (tools/peers), and into a folder of its own
+# golangci-lint (tools/lint), buildx (tools/peers), Compose (tools/compose), and into a folder of its own
 # a Docker engine newer than Debian's with what it runs: dockerd (tools/engine),
 # runc (tools/runc, in C too), containerd and its shim (tools/kube). One that is
 # built already from the same versions by the same Go is left alone.
@@ -52,6 +52,8 @@ for program in "$@"; do
       build "$program" lint github.com/golangci/golangci-lint/v2 cmd/golangci-lint main.version ;;
     buildx)
       build "$program" peers github.com/docker/buildx cmd/buildx github.com/docker/buildx/version.Version ;;
+    docker-compose)
+      v=v build "$program" compose github.com/docker/compose/v5 cmd github.com/docker/compose/v5/internal.Version ;;
     engine)
       engine ;;
     *)

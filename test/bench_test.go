@@ -38,7 +38,11 @@ func TestBench(t *testing.T) {
 	if err := os.WriteFile(file, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("go", append([]string{"run", ".", "-peers", file}, strings.Fields(flags)...)...)
+	engines := join(t.TempDir(), "engines.json")
+	if err := os.WriteFile(engines, benchEngines(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", append([]string{"run", ".", "-peers", file, "-engines", engines}, strings.Fields(flags)...)...)
 	cmd.Dir = join(lab.ModuleRoot(t), "bench")
 	cmd.Env = append(os.Environ(), lab.Mark(lab.Dir(t)))
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -74,4 +78,18 @@ func benchContainer(t *testing.T) benchPeer {
 	engine.Images(t)
 	engine.BuildKit(t, "buildkitd")
 	return benchPeer{Scheme: "docker-container", Endpoint: "docker-container://buildkitd", Env: []string{"DOCKER_HOST=" + engine.Host()}}
+}
+
+// benchEngines are those that images are loaded into: with a graph driver, and
+// with containerd's store.
+func benchEngines(t *testing.T) []byte {
+	t.Helper()
+	text, err := json.Marshal([]struct{ Name, Host string }{
+		{"Docker 20.10 (graph driver)", lab.Docker(t).Host()},
+		{"a modern engine (containerd store)", lab.ModernEngine(t, lab.ModernOpts{}).Host()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
 }

@@ -17,42 +17,6 @@ func slow(t *testing.T) string {
 	return lab.ShellContext(t, "RUN echo started; sleep 600\n", nil)
 }
 
-// A daemon that is killed in the middle of a build: one clear error, exit 1.
-func TestDaemonKilled(t *testing.T) {
-	bk := lab.BuildKit(t, lab.BuildKitOpts{Unix: true})
-	berth := lab.Berth(t)
-	berth.OK("create", "--use", "--name", "victim", bk.UnixAddr())
-	out := t.TempDir()
-	p := berth.Cmd("build", "--progress", "plain", "-o", "type=tar,dest="+join(out, "x.tar"), ".").Dir(slow(t)).Start()
-	p.WaitFor(" started")
-	bk.Kill()
-	r := p.Wait()
-	if r.Code != 1 {
-		t.Errorf("exit %d", r.Code)
-	}
-	has(t, "last line", lastLine(r.Stderr), "ERROR: ", "victim0", bk.UnixAddr(), "lost")
-	has(t, "stderr", r.Stderr, "hint: ")
-	if left := names(t, out); len(left) != 0 {
-		t.Errorf("left at the destination: %q", left)
-	}
-}
-
-// A daemon that freezes in the middle is noticed by keepalive.
-func TestDaemonFrozen(t *testing.T) {
-	bk := lab.BuildKit(t, lab.BuildKitOpts{TCP: true})
-	berth := lab.Berth(t)
-	berth.OK("create", "--use", "--name", "frozen", bk.TCPAddr())
-	p := berth.Cmd("build", "--progress", "plain", ".").Dir(slow(t)).Start()
-	p.WaitFor(" started")
-	bk.Pause()
-	defer bk.Resume()
-	r := p.Wait()
-	if r.Code != 1 {
-		t.Errorf("exit %d", r.Code)
-	}
-	has(t, "last line", lastLine(r.Stderr), "ERROR: ", "frozen0", "lost")
-}
-
 // Ctrl-C cancels the build on the daemon, and exits 130.
 func TestInterruptCancelsOnTheDaemon(t *testing.T) {
 	bk := lab.BuildKit(t, lab.BuildKitOpts{Unix: true})
@@ -122,16 +86,19 @@ func TestFullDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, out := range []string{"type=tar,dest=" + join(small, "x.tar"), "type=oci,dest=" + join(small, "x.oci"), "type=local,dest=" + join(small, "folder")} {
+	put(t, small, map[string]string{"old/big": "old"})
+	want := snapshot(t, small)
+	for _, out := range []string{
+		"type=tar,dest=" + join(small, "x.tar"), "type=oci,dest=" + join(small, "x.oci"), "type=local,dest=" + join(small, "folder"),
+		"type=local,dest=" + join(small, "old"), "type=oci,tar=false,dest=" + join(small, "layout"),
+	} {
 		r := berth.Cmd("build", "-o", out, ".").Dir(dir).Run()
 		if r.Code != 1 {
 			t.Errorf("%s: exit %d", out, r.Code)
 		}
 		has(t, out, lastLine(r.Stderr), "no space left on device")
-		for _, name := range names(t, small) {
-			if name != "folder" {
-				t.Errorf("%s: %s was left", out, name)
-			}
+		if got := snapshot(t, small); got != want {
+			t.Errorf("%s left\n%s", out, got)
 		}
 	}
 }

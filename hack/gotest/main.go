@@ -1,5 +1,5 @@
 // Command gotest runs `go test` and prints what a person wants to see of it:
-// the output of failed tests, and at the end the skipped tests with their
+// the output of failed tests, and at the end the slowest ones, the skipped tests with their
 // reasons and go test's own line for each package. Where CI=true a skipped test
 // is a failure: nobody else would run it.
 //
@@ -8,17 +8,26 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
 // event is one line of `go test -json`; see `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output string
+	Elapsed                       float64 // seconds
+}
+
+// timed is how long a test took.
+type timed struct {
+	test    string
+	seconds float64
 }
 
 // report collects a run.
@@ -27,9 +36,16 @@ type report struct {
 	output  map[string][]string // a test's output so far, by package and test
 	summary []string            // go test's line for each package
 	skipped []string
+	slow    []timed
 	passed  int
 	failed  int
 }
+
+// A run says which tests took longest, of those that are worth a line.
+const (
+	slowSeconds = 20
+	mostSlow    = 10
+)
 
 func main() {
 	code, err := run(os.Args[1:], os.Stdout)
@@ -74,6 +90,9 @@ func (r *report) read(stream io.Reader) error {
 
 func (r *report) take(e event) {
 	key := e.Package + " " + e.Test
+	if (e.Action == "pass" || e.Action == "fail") && e.Test != "" && !strings.Contains(e.Test, "/") && e.Elapsed >= slowSeconds {
+		r.slow = append(r.slow, timed{e.Test, e.Elapsed})
+	}
 	switch e.Action {
 	case "build-output":
 		r.print(e.Output)
@@ -130,6 +149,10 @@ func reason(output []string) string {
 func (r *report) finish(failed, ci bool) int {
 	for _, lines := range r.output { // tests that never ended: a panic, a timeout
 		r.print(strings.Join(lines, ""))
+	}
+	slices.SortStableFunc(r.slow, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, t := range r.slow[:min(len(r.slow), mostSlow)] {
+		r.print(fmt.Sprintf("slow: %s took %.0f s\n", t.test, t.seconds))
 	}
 	if len(r.skipped) > 0 {
 		r.print(fmt.Sprintf("skipped tests: %d\n", len(r.skipped)))

@@ -9,9 +9,11 @@ func TestReport(t *testing.T) {
 	const stream = `{"Action":"run","Package":"p","Test":"TestA"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"=== RUN   TestA\n"}
 {"Action":"output","Package":"p","Test":"TestA","Output":"    a_test.go:1: chatter\n"}
-{"Action":"pass","Package":"p","Test":"TestA"}
+{"Action":"pass","Package":"p","Test":"TestQuick","Elapsed":19}
+{"Action":"pass","Package":"p","Test":"TestA/part","Elapsed":40}
+{"Action":"pass","Package":"p","Test":"TestA","Elapsed":41.4}
 {"Action":"output","Package":"p","Test":"TestB","Output":"    b_test.go:1: broken\n"}
-{"Action":"fail","Package":"p","Test":"TestB"}
+{"Action":"fail","Package":"p","Test":"TestB","Elapsed":90}
 {"Action":"output","Package":"p","Test":"TestC","Output":"=== RUN   TestC\n"}
 {"Action":"output","Package":"p","Test":"TestC","Output":"    c_test.go:1: no dockerd\n"}
 {"Action":"skip","Package":"p","Test":"TestC"}
@@ -34,10 +36,12 @@ not json
 panic: oh
 not json
 cut off
+slow: TestB took 90 s
+slow: TestA took 41 s
 skipped tests: 1
   p TestC: c_test.go:1: no dockerd
 FAIL	p	0.1s
-1 passed, 1 failed, 1 skipped
+3 passed, 1 failed, 1 skipped
 `
 	if out.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)

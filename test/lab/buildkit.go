@@ -5,10 +5,13 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/client"
 )
@@ -31,6 +34,7 @@ type BuildKitOpts struct {
 	Root      string   // state folder, which the caller removes; "": one of its own
 	Config    string   // buildkitd.toml
 	Flags     []string // more flags
+	Env       []string // more environment, each "KEY=value"
 }
 
 // BuildKitd is a running BuildKit daemon. Its methods may be called at any
@@ -118,6 +122,7 @@ func newBuildKitd(tools Tools, dir string, opts BuildKitOpts) (*BuildKitd, error
 		"--containerd-worker=false", "--oci-worker-snapshotter=" + snapshotter,
 	}
 	b.d = newDaemon("buildkitd", dir, args...)
+	b.d.env = opts.Env
 	for _, p := range opts.Platforms {
 		b.d.args = append(b.d.args, "--oci-worker-platform="+p)
 	}
@@ -230,6 +235,35 @@ func (b *BuildKitd) StartLater(t testing.TB) {
 
 // Log is what the daemon wrote so far.
 func (b *BuildKitd) Log() string { return b.d.log() }
+
+// WaitForLog waits until the daemon's log has a text so many times.
+func (b *BuildKitd) WaitForLog(t testing.TB, text string, times int) {
+	t.Helper()
+	poll(t, fmt.Sprintf("%d times %q in the log of buildkitd", times, text), func() bool { return strings.Count(b.Log(), text) >= times })
+}
+
+// WaitRefused waits until the daemon, which was told to stop, takes no TCP
+// connections any more.
+func (b *BuildKitd) WaitRefused(t testing.TB) {
+	t.Helper()
+	poll(t, "that connections are refused", func() bool {
+		c, err := net.Dial("tcp", loopback(b.port))
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+}
+
+// poll looks until something is so, for as long as a call of berth may take.
+func poll(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(DefaultLimit); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("lab: waited for %s", what)
+		}
+	}
+}
 
 // Client is BuildKit's own client, connected over the unix socket (the daemon
 // needs one), for looking at what a build left. It is closed with the test.

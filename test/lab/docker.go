@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -51,6 +52,7 @@ type engineParts struct {
 	args                []string // of dockerd, besides its folders
 	config              string   // daemon.json
 	env                 []string // of both, besides the lab's
+	space               string   // of a file system of its own for its images; "" for none
 }
 
 func bridgeArgs(bridge string) []string {
@@ -66,6 +68,11 @@ func upDocker(t testing.TB, parts engineParts, apart bool) *Dockerd {
 	t.Helper()
 	dir := newDir(t)
 	t.Cleanup(func() { removeDir(t, dir) })
+	if parts.space != "" {
+		if err := small(dir, parts.space); err != nil {
+			t.Fatal("lab: ", err)
+		}
+	}
 	e, err := newDockerd(dir, parts, apart)
 	if err != nil {
 		t.Fatal("lab: ", err)
@@ -79,6 +86,20 @@ func upDocker(t testing.TB, parts engineParts, apart bool) *Dockerd {
 		t.Fatal("lab: ", err)
 	}
 	return e
+}
+
+// small makes the folders of an engine's images ones that can be full.
+func small(dir, space string) error {
+	for _, name := range []string{"data", "cd-root"} {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o711); err != nil {
+			return err
+		}
+		if err := syscall.Mount("tmpfs", path, "tmpfs", 0, "size="+space); err != nil {
+			return fmt.Errorf("mounting %s: %w", path, err)
+		}
+	}
+	return nil
 }
 
 // notForDocker are containerd's parts for Kubernetes, by the names that 1.6 and 2
@@ -181,6 +202,12 @@ func (e *Dockerd) Kill() {
 	e.d.kill()
 	e.containerd.kill()
 }
+
+// Pause stops the engine's clock: its sockets accept, and nobody answers.
+func (e *Dockerd) Pause() { e.d.signal(syscall.SIGSTOP) }
+
+// Resume undoes Pause.
+func (e *Dockerd) Resume() { e.d.signal(syscall.SIGCONT) }
 
 // Log is what the engine wrote so far.
 func (e *Dockerd) Log() string { return e.d.log() }

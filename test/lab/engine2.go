@@ -29,6 +29,9 @@ type ModernOpts struct {
 	// wants that does not say --network=none. It then lives in a network
 	// namespace of its own, and reaches no registry here.
 	Network bool
+
+	// Space is how much room its images have ("60m"); "": what the disk has.
+	Space string
 }
 
 // ModernEngine starts a Docker engine that is years newer than Debian's, with a
@@ -62,7 +65,8 @@ func ModernEngine(t testing.TB, opts ModernOpts) *Dockerd {
 	e := upDocker(t, engineParts{
 		dockerd: filepath.Join(bin, "dockerd"), containerd: filepath.Join(bin, "containerd"),
 		args: bridgeArgs(bridge), config: string(text),
-		env: []string{"PATH=" + bin + ":" + os.Getenv("PATH")}, // the shim and runc are found by it
+		env:   []string{"PATH=" + bin + ":" + os.Getenv("PATH")}, // the shim and runc are found by it
+		space: opts.Space,
 	}, opts.Network)
 	e.modern = true
 	return e

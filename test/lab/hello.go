@@ -65,19 +65,38 @@ func copyFile(t testing.TB, from, to string, mode os.FileMode) {
 }
 
 // buildHello is called once; see theRun.
-func buildHello() (string, error) {
+func buildHello() (string, error) { return buildStatic("hello", "./examples/hello") }
+
+// buildFrontend is called once; see theRun.
+func buildFrontend() (string, error) { return buildStatic("frontend", "./test/frontend") }
+
+// buildStatic builds a program that runs in an image made FROM scratch.
+func buildStatic(name, pkg string) (string, error) {
 	root, err := moduleRoot()
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(theRun.dir, "bin", "hello")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./examples/hello")
+	bin := filepath.Join(theRun.dir, "bin", name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, pkg)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building examples/hello: %w\n%s", err, out)
+		return "", fmt.Errorf("building %s: %w\n%s", pkg, err, out)
 	}
 	return bin, nil
+}
+
+// FrontendContext is a fresh build context whose image is the frontend of
+// test/frontend, with the given label lines.
+func FrontendContext(t testing.TB, labels string) string {
+	t.Helper()
+	bin, err := theRun.answers()
+	if err != nil {
+		t.Fatal("lab: ", err)
+	}
+	dir := Context(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY frontend /frontend\n" + labels + "\nENTRYPOINT [\"/frontend\"]\n"})
+	copyFile(t, bin, filepath.Join(dir, "frontend"), 0o755)
+	return dir
 }
 
 // Busybox is the machine's static busybox. Copied into an image as /bin/sh it

@@ -20,11 +20,14 @@ type Relay struct {
 	l      net.Listener
 	target string
 
-	mu    sync.Mutex
-	gate  *sync.Cond // whoever waits for silent to end
-	mute  bool
-	ended bool
-	conns []net.Conn
+	mu      sync.Mutex
+	gate    *sync.Cond // whoever waits for silent to end
+	mute    bool
+	ended   bool
+	conns   []net.Conn
+	passed  [2]int64 // bytes to the daemon, and from it
+	limit   [2]int64 // of them; 0 is none
+	stopped chan struct{}
 }
 
 // NewRelay listens on host, a loopback address or that of a Link, and passes
@@ -35,7 +38,7 @@ func NewRelay(t testing.TB, host, target string) *Relay {
 	if err != nil {
 		t.Fatal("lab: ", err)
 	}
-	r := &Relay{l: l, target: strings.TrimPrefix(target, "tcp://")}
+	r := &Relay{l: l, target: strings.TrimPrefix(target, "tcp://"), stopped: make(chan struct{})}
 	r.gate = sync.NewCond(&r.mu)
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -62,6 +65,13 @@ func NewRelay(t testing.TB, host, target string) *Relay {
 // Addr is where to connect to, as an endpoint.
 func (r *Relay) Addr() string { return "tcp://" + r.l.Addr().String() }
 
+// Passed is how many bytes have gone to the daemon so far.
+func (r *Relay) Passed() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.passed[0]
+}
+
 // Silence makes it hold back whatever arrives, in both directions, with all
 // connections open, until it is told to go on.
 func (r *Relay) Silence(on bool) {
@@ -69,6 +79,21 @@ func (r *Relay) Silence(on bool) {
 	defer r.mu.Unlock()
 	r.mute = on
 	r.gate.Broadcast()
+}
+
+// StopAfter makes it fall silent, as Silence does, once so many more bytes have
+// passed to the daemon, or from it; 0 is any number. It is told by the channel,
+// and can be asked for once.
+func (r *Relay) StopAfter(to, from int64) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if to > 0 {
+		r.limit[0] = r.passed[0] + to
+	}
+	if from > 0 {
+		r.limit[1] = r.passed[1] + from
+	}
+	return r.stopped
 }
 
 // Cut closes all connections that there are.
@@ -91,18 +116,23 @@ func (r *Relay) serve(near net.Conn) {
 	r.conns = append(r.conns, near, far)
 	r.mu.Unlock()
 	var both sync.WaitGroup
-	both.Go(func() { r.pass(far, near) })
-	both.Go(func() { r.pass(near, far) })
+	both.Go(func() { r.pass(far, near, 0) })
+	both.Go(func() { r.pass(near, far, 1) })
 	both.Wait()
 }
 
 // pass copies one direction, and closes both when it ends.
-func (r *Relay) pass(to, from net.Conn) {
+func (r *Relay) pass(to, from net.Conn, way int) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
 		r.mu.Lock()
+		r.passed[way] += int64(n)
+		if limit := r.limit[way]; limit > 0 && r.passed[way] >= limit {
+			r.mute, r.limit = true, [2]int64{}
+			close(r.stopped)
+		}
 		for r.mute && !r.ended {
 			r.gate.Wait()
 		}

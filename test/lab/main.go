@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,6 +37,7 @@ var theRun struct {
 	kube    kubeShared // see Kubernetes
 	berth   func() (string, error)
 	hello   func() (string, error)
+	answers func() (string, error) // see Frontend
 	overlay func() bool
 }
 
@@ -68,6 +70,7 @@ func run(m *testing.M) int {
 	theRun.dir = dir
 	theRun.berth = sync.OnceValues(buildBerth)
 	theRun.hello = sync.OnceValues(buildHello)
+	theRun.answers = sync.OnceValues(buildFrontend)
 	theRun.overlay = sync.OnceValue(overlayWorks)
 
 	code := m.Run()
@@ -148,9 +151,17 @@ func Dir(t testing.TB) string {
 // removeDir ends what belongs to dir and removes it.
 func removeDir(t testing.TB, dir string) {
 	t.Helper()
-	sweep(dir)
-	if err := os.RemoveAll(dir); err != nil {
-		t.Errorf("lab: cleaning up: %v", err)
+	for end := time.Now().Add(10 * time.Second); ; {
+		sweep(dir)
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		// What cleans up after a container may mount once more when all seems gone.
+		if !errors.Is(err, syscall.EBUSY) || time.Now().After(end) {
+			t.Errorf("lab: cleaning up: %v", err)
+			return
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ type Cmd struct {
 	env    map[string]string
 	stdin  io.Reader
 	stdout *os.File
-	tty    bool
+	tty    *Size // nil: no terminal
 	limit  time.Duration
 }
 
@@ -59,7 +59,10 @@ func (m *Cmd) Limit(d time.Duration) *Cmd { m.limit = d; return m }
 func (m *Cmd) StdoutTo(f *os.File) *Cmd { m.stdout = f; return m }
 
 // TTY makes standard input, output and error a terminal of 120×40.
-func (m *Cmd) TTY() *Cmd { m.tty = true; return m }
+func (m *Cmd) TTY() *Cmd { return m.TTYOf(Size{Columns: 120, Lines: 40}) }
+
+// TTYOf is TTY with another size.
+func (m *Cmd) TTYOf(size Size) *Cmd { m.tty = &size; return m }
 
 // Run runs it to its end.
 func (m *Cmd) Run() Result {
@@ -104,10 +107,10 @@ type Process struct {
 	waitErr        error // set before done is closed
 }
 
-func (p *Process) launch(tty bool) error {
+func (p *Process) launch(tty *Size) error {
 	copied := make(chan struct{})
-	if tty {
-		master, slave, err := openTerminal()
+	if tty != nil {
+		master, slave, err := openTerminal(*tty)
 		if err != nil {
 			return err
 		}
@@ -140,6 +143,14 @@ func (p *Process) Type(text string) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.master, text); err != nil {
 		p.t.Fatalf("lab: typing: %v", err)
+	}
+}
+
+// Resize changes the size of the terminal that the process was given.
+func (p *Process) Resize(size Size) {
+	p.t.Helper()
+	if err := setSize(int(p.master.Fd()), size); err != nil {
+		p.t.Fatal("lab: ", err)
 	}
 }
 
@@ -246,4 +257,27 @@ func (b *buffer) state() (string, <-chan struct{}) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return string(b.text), b.changed
+}
+
+// WaitForMore waits until more than n bytes have come on standard output, and
+// fails the test when the process ends, or its limit passes, without.
+func (p *Process) WaitForMore(n int) {
+	p.t.Helper()
+	limit := time.After(p.limit)
+	for {
+		out, changed := p.stdout.state()
+		if len(out) > n {
+			return
+		}
+		select {
+		case <-changed:
+		case <-p.done:
+			if len(p.Stdout()) > n {
+				return
+			}
+			p.t.Fatalf("%s: ended after %d bytes\n%s", p.name, n, p.result())
+		case <-limit:
+			p.t.Fatalf("%s: no more than %d bytes within %v\n%s", p.name, n, p.limit, out)
+		}
+	}
 }

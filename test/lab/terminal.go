@@ -9,15 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal makes a pseudo-terminal of 120 columns and 40 lines. The caller
-// closes both ends.
-func openTerminal() (master, slave *os.File, err error) {
+// Size is that of a terminal, in characters.
+type Size struct{ Columns, Lines int }
+
+// openTerminal makes a pseudo-terminal. The caller closes both ends.
+func openTerminal(size Size) (master, slave *os.File, err error) {
 	master, err = os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, nil, err
 	}
 	fd := int(master.Fd())
-	slave, err = openSlave(fd)
+	slave, err = openSlave(fd, size)
 	if err != nil {
 		_ = master.Close()
 		return nil, nil, err
@@ -25,7 +27,7 @@ func openTerminal() (master, slave *os.File, err error) {
 	return master, slave, nil
 }
 
-func openSlave(master int) (*os.File, error) {
+func openSlave(master int, size Size) (*os.File, error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, fmt.Errorf("unlocking the terminal: %w", err)
 	}
@@ -33,9 +35,16 @@ func openSlave(master int) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the terminal's number: %w", err)
 	}
-	size := &unix.Winsize{Row: 40, Col: 120}
-	if err := unix.IoctlSetWinsize(master, unix.TIOCSWINSZ, size); err != nil {
-		return nil, fmt.Errorf("the terminal's size: %w", err)
+	if err := setSize(master, size); err != nil {
+		return nil, err
 	}
 	return os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+}
+
+func setSize(fd int, size Size) error {
+	ws := &unix.Winsize{Row: uint16(size.Lines), Col: uint16(size.Columns)}
+	if err := unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, ws); err != nil {
+		return fmt.Errorf("the terminal's size: %w", err)
+	}
+	return nil
 }
