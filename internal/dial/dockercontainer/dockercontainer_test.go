@@ -290,7 +290,7 @@ func dialOnce(t *testing.T, env dial.Env) (net.Conn, error) {
 func TestRunsOnWhileTheEngineIsAsked(t *testing.T) {
 	dialtest.NoLeaks(t)
 	goOn := make(chan struct{})
-	e := &engine{hangs: 2, handle: func(c net.Conn) {
+	e := &engine{hangs: 3, handle: func(c net.Conn) {
 		_, _ = c.Write([]byte("bye"))
 		_ = c.(stream).CloseWrite()
 		<-goOn

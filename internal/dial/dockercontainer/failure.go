@@ -25,8 +25,9 @@ const (
 )
 
 const (
-	// inquest bounds finding out why a connection ended.
-	inquest = 2 * time.Second
+	// inquest bounds finding out why a connection ended. It is less than what
+	// stdio waits for the reason, so that which of them ends first is no race.
+	inquest = 1500 * time.Millisecond
 	// again is when to ask again whether the exec is over: its streams end
 	// before the engine has noted that.
 	again = 10 * time.Millisecond
