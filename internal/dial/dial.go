@@ -111,6 +111,11 @@ type Scheme struct {
 	// Dial makes one attempt. The caller closes the connection.
 	Dial func(ctx context.Context, e endpoint.Endpoint) (net.Conn, error)
 
+	// Members finds the daemons behind an endpoint that may lead to several, each
+	// with an endpoint that leads to it alone, sorted by name. It asks those who
+	// know them, not them. nil where an endpoint is one daemon.
+	Members func(ctx context.Context, e endpoint.Endpoint) ([]Member, error)
+
 	// Via is Dial through a proxy. nil where the scheme has no use for one.
 	Via func(ctx context.Context, e endpoint.Endpoint, p endpoint.Proxy) (net.Conn, error)
 
@@ -124,6 +129,12 @@ type Scheme struct {
 	// inside the connection of Dial, as it does everywhere but in a Docker
 	// engine. The caller closes the connection.
 	Session func(ctx context.Context, e endpoint.Endpoint, proto string, meta map[string][]string) (net.Conn, error)
+}
+
+// Member is one daemon out of several behind an endpoint.
+type Member struct {
+	Name     string // among them: a pod's name, an address
+	Endpoint endpoint.Endpoint
 }
 
 // Hosted is a connection to a BuildKit that is part of another program, which

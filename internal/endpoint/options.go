@@ -26,6 +26,32 @@ const (
 	OptProxy          = "proxy"
 	OptDefaultLoad    = "default-load"
 	OptConnectTimeout = "connect-timeout"
+	OptPool           = "pool"
+	OptResolve        = "resolve"
+	OptMaxBuilds      = "max-builds"
+	OptQueueTimeout   = "queue-timeout"
+	OptRetries        = "retries"
+	OptDrained        = "drained"
+)
+
+// Pool is how a build's daemon is chosen out of several that could build it.
+type Pool string
+
+// The ways to choose.
+const (
+	PoolAffinity  Pool = "affinity"   // the same work on the same daemon, which has it in its cache
+	PoolLeastBusy Pool = "least-busy" // the one with the fewest builds
+	PoolFirst     Pool = "first"      // the first that can, as docker buildx does
+)
+
+// ResolveAll is the one value of OptResolve: every address of the endpoint's name
+// is a daemon of its own.
+const ResolveAll = "all"
+
+// The bounds of what is counted.
+const (
+	maxMaxBuilds = 10_000
+	maxRetries   = 10
 )
 
 // CASystem is the one value of OptCA: trust the CAs that the system trusts.
@@ -45,6 +71,13 @@ type Options struct {
 	DefaultLoad    bool          // load a result into Docker when no output was asked for
 	ConnectTimeout time.Duration // 0 means the default budget
 
+	Pool         Pool          // "" means that nothing was said
+	ResolveAll   bool          // tcp only: each address of the name is a daemon
+	MaxBuilds    int           // how many builds a daemon may have at once; 0 is any number
+	QueueTimeout time.Duration // how long to wait for a daemon that has room; 0 means the default
+	Retries      Count         // how often a build is solved again whose daemon is lost
+	Drained      bool          // it gets no new builds
+
 	// Inline is certificates and key as text, in place of the files. It comes
 	// from the environment only, and Map leaves it out: it is never stored.
 	Inline Inline
@@ -55,6 +88,23 @@ type Options struct {
 	// loadOff remembers default-load=false, which is stored as typed, while
 	// the zero value means that nothing was said.
 	loadOff bool
+}
+
+// Count is a number that may not have been said. The zero value was not.
+type Count struct {
+	n    int
+	said bool
+}
+
+// Times is a Count that was said.
+func Times(n int) Count { return Count{n, true} }
+
+// Or is the number, or another one where none was said.
+func (c Count) Or(other int) int {
+	if c.said {
+		return c.n
+	}
+	return other
 }
 
 // Inline is PEM text.
@@ -98,6 +148,24 @@ func (o Options) Map() map[string]string {
 	}
 	if o.ConnectTimeout > 0 {
 		m[OptConnectTimeout] = o.ConnectTimeout.String()
+	}
+	if o.Pool != "" {
+		m[OptPool] = string(o.Pool)
+	}
+	if o.ResolveAll {
+		m[OptResolve] = ResolveAll
+	}
+	if o.MaxBuilds > 0 {
+		m[OptMaxBuilds] = strconv.Itoa(o.MaxBuilds)
+	}
+	if o.QueueTimeout > 0 {
+		m[OptQueueTimeout] = o.QueueTimeout.String()
+	}
+	if o.Drained {
+		m[OptDrained] = "true"
+	}
+	if o.Retries.said {
+		m[OptRetries] = strconv.Itoa(o.Retries.n)
 	}
 	return m
 }
@@ -169,6 +237,10 @@ func ParseOptions(e Endpoint, kv map[string]string) (Options, error) {
 		if e.Scheme != SchemeTCP && key == OptProxy {
 			return Options{}, noProxy(e)
 		}
+		if e.Scheme != SchemeTCP && key == OptResolve {
+			return Options{}, hint.New(fmt.Sprintf("driver option %q is for tcp:// endpoints, not for %s://", OptResolve, e.Scheme),
+				"leave it out: the ready pods behind a Kubernetes endpoint are all used as it is")
+		}
 	}
 	switch {
 	case o.TLSDir != "" && (o.CACert != "" || o.Cert != "" || o.Key != ""):
@@ -178,13 +250,16 @@ func ParseOptions(e Endpoint, kv map[string]string) (Options, error) {
 		return Options{}, hint.New(`driver option "cert" needs "key" too`, "--driver-opt cert=CERT.pem,key=KEY.pem")
 	case o.Key != "" && o.Cert == "":
 		return Options{}, hint.New(`driver option "key" needs "cert" too`, "--driver-opt cert=CERT.pem,key=KEY.pem")
+	case o.ResolveAll && !o.Proxy.IsZero():
+		return Options{}, hint.New(`driver options "resolve" and "proxy" exclude each other: it is the proxy that resolves the name`,
+			"leave one of them out")
 	}
 	return o, nil
 }
 
 // OptionNames are the names of all driver options.
 func OptionNames() []string {
-	return append(TLSOptions(), OptProxy, OptDefaultLoad, OptConnectTimeout)
+	return append(TLSOptions(), OptProxy, OptDefaultLoad, OptConnectTimeout, OptPool, OptResolve, OptMaxBuilds, OptQueueTimeout, OptRetries, OptDrained)
 }
 
 // TLSOptions are the names of the options that switch TLS on.
@@ -254,27 +329,58 @@ func (o *Options) set(key, value string) error {
 			return bad(fmt.Sprintf("must be true or false, not %q", clip(value)))
 		}
 		o.DefaultLoad, o.loadOff = on, !on
-	case OptConnectTimeout:
-		d, err := parseTimeout(value)
+	case OptConnectTimeout, OptQueueTimeout:
+		d, err := parseTimeout(key, value)
 		if err != nil {
 			return hint.Wrap(err, fmt.Sprintf("driver option %q", key))
 		}
+		if key == OptQueueTimeout {
+			o.QueueTimeout = d
+			return nil
+		}
 		o.ConnectTimeout = d
+	case OptDrained:
+		on, err := strconv.ParseBool(value)
+		if err != nil {
+			return bad(fmt.Sprintf("must be true or false, not %q", clip(value)))
+		}
+		o.Drained = on
+	case OptPool:
+		if o.Pool = Pool(value); !slices.Contains([]Pool{PoolAffinity, PoolLeastBusy, PoolFirst}, o.Pool) {
+			return bad(fmt.Sprintf("must be %s, %s or %s, not %q", PoolAffinity, PoolLeastBusy, PoolFirst, clip(value)))
+		}
+	case OptResolve:
+		if value != ResolveAll {
+			return bad(fmt.Sprintf("knows only the value %q", ResolveAll), "leave it out to use the first address that answers")
+		}
+		o.ResolveAll = true
+	case OptMaxBuilds:
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 1 || n > maxMaxBuilds {
+			return bad(fmt.Sprintf("must be a number from 1 to %d, not %q", maxMaxBuilds, clip(value)), "leave it out for no limit")
+		}
+		o.MaxBuilds = n
+	case OptRetries:
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || n > maxRetries {
+			return bad(fmt.Sprintf("must be a number from 0 to %d, not %q", maxRetries, clip(value)))
+		}
+		o.Retries = Times(n)
 	}
 	return nil
 }
 
-func parseTimeout(value string) (time.Duration, error) {
+func parseTimeout(key, value string) (time.Duration, error) {
 	if _, err := strconv.ParseUint(value, 10, 63); err == nil {
 		if strings.Trim(value, "0") == "" {
 			return 0, errors.New("must be more than 0")
 		}
-		return 0, hint.New(fmt.Sprintf("%q has no unit", clip(value)), OptConnectTimeout+"="+clip(value)+"s")
+		return 0, hint.New(fmt.Sprintf("%q has no unit", clip(value)), key+"="+clip(value)+"s")
 	}
 	d, err := time.ParseDuration(value)
 	switch {
 	case err != nil:
-		return 0, hint.New(fmt.Sprintf("%q is not a duration", clip(value)), OptConnectTimeout+"=20s")
+		return 0, hint.New(fmt.Sprintf("%q is not a duration", clip(value)), key+"=20s")
 	case d <= 0:
 		return 0, errors.New("must be more than 0")
 	}

@@ -271,3 +271,15 @@ func clone(q url.Values) url.Values {
 	}
 	return c
 }
+
+// KubePodOf is the pod called name in the namespace ns, with what else the
+// Kubernetes endpoint e says.
+func KubePodOf(e Endpoint, name, ns string) Endpoint {
+	q, err := url.ParseQuery(e.Query) // Parse wrote it, so it can be read
+	if err != nil {
+		q = url.Values{}
+	}
+	q.Del(KubeSelector)
+	q.Set(KubeNamespace, ns)
+	return Endpoint{Scheme: SchemeKubePod, Host: name, Query: q.Encode()}
+}

@@ -38,11 +38,26 @@ func Schemes(env dial.Env) []dial.Scheme {
 	d := &dialler{env: env, cache: kubeconfig.NewCache(), warned: map[string]bool{}}
 	return []dial.Scheme{
 		{Name: endpoint.SchemeKubePod, Summary: "a pod of a Kubernetes cluster", Stages: stages, Dial: d.dial},
-		{Name: endpoint.SchemeKubeDeployment, Summary: "a ready pod of a Deployment", Stages: stages, Dial: d.dial},
-		{Name: endpoint.SchemeKubeStatefulSet, Summary: "a ready pod of a StatefulSet", Stages: stages, Dial: d.dial},
-		{Name: endpoint.SchemeKubeService, Summary: "a ready pod behind a Service, which need not be reachable itself", Stages: stages, Dial: d.dial},
-		{Name: endpoint.SchemeKubeSelector, Summary: "a ready pod with the labels of a selector", Stages: stages, Dial: d.dial},
+		{Name: endpoint.SchemeKubeDeployment, Summary: "a ready pod of a Deployment", Stages: stages, Dial: d.dial, Members: d.members},
+		{Name: endpoint.SchemeKubeStatefulSet, Summary: "a ready pod of a StatefulSet", Stages: stages, Dial: d.dial, Members: d.members},
+		{Name: endpoint.SchemeKubeService, Summary: "a ready pod behind a Service, which need not be reachable itself", Stages: stages, Dial: d.dial, Members: d.members},
+		{Name: endpoint.SchemeKubeSelector, Summary: "a ready pod with the labels of a selector", Stages: stages, Dial: d.dial, Members: d.members},
 	}
+}
+
+// members are the ready pods behind an endpoint, each with an endpoint that names
+// it. What else the endpoint says (cluster, container, socket, port) stays.
+func (d *dialler) members(ctx context.Context, e endpoint.Endpoint) ([]dial.Member, error) {
+	var all []dial.Member
+	err := d.with(ctx, e, func(c *cluster) error {
+		defer c.api.Close()
+		pods, err := c.ready(ctx, e)
+		for _, p := range pods {
+			all = append(all, dial.Member{Name: p.Name, Endpoint: endpoint.KubePodOf(e, p.Name, p.Namespace)})
+		}
+		return err
+	})
+	return all, err
 }
 
 // Ready gives the pods that an endpoint leads to and that can be dialled now:

@@ -11,6 +11,8 @@ package tcp
 import (
 	"context"
 	"net"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
@@ -31,7 +33,8 @@ func Scheme(env dial.Env) dial.Scheme {
 		Stages: func(endpoint.Endpoint) []string {
 			return []string{dial.StageResolve, dial.StageConnect, dial.StageProxy}
 		},
-		Dial: connect,
+		Dial:    connect,
+		Members: addresses(net.DefaultResolver.LookupNetIP),
 		Via: func(ctx context.Context, e endpoint.Endpoint, p endpoint.Proxy) (net.Conn, error) {
 			return proxy.Dial(ctx, p, e, env, connect)
 		},
@@ -43,4 +46,26 @@ func connect(ctx context.Context, e endpoint.Endpoint) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: idle, Interval: idle, Count: 4}}
 	watched, done := dial.TraceNetwork(ctx)
 	return done(d.DialContext(watched, "tcp", e.Address()))
+}
+
+// addresses finds what a name stands for: each address is a daemon of its own. They
+// are sorted, since name servers give them in a new order each time.
+func addresses(lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)) func(context.Context, endpoint.Endpoint) ([]dial.Member, error) {
+	return func(ctx context.Context, e endpoint.Endpoint) ([]dial.Member, error) {
+		found, err := lookup(ctx, "ip", e.Host)
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			found[i] = found[i].Unmap()
+		}
+		slices.SortFunc(found, netip.Addr.Compare)
+		var all []dial.Member
+		for _, a := range slices.Compact(found) {
+			one := e
+			one.Host = a.String()
+			all = append(all, dial.Member{Name: one.Host, Endpoint: one})
+		}
+		return all, nil
+	}
 }
