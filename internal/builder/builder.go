@@ -292,3 +292,11 @@ func (s *Service) fromGroup(g state.Group) *Builder {
 	s.adopt(b)
 	return b
 }
+
+// Behind is one daemon out of those that the node leads to, as a node of its own:
+// with a name and an endpoint that are its alone. It is stored nowhere.
+func (n Node) Behind(name string, t remote.Target) Node {
+	n.Name, n.Endpoint = name, t.Endpoint.String()
+	n.reach, n.options, n.err = t.Endpoint, t.Options, nil
+	return n
+}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/berthbuild/berth/internal/endpoint"
@@ -404,3 +405,53 @@ var (
 	qualities = []string{"able", "bold", "calm", "deep", "fair", "fast", "firm", "free", "glad", "gray", "keen", "kind", "lean", "lucky", "neat", "north", "proud", "quick", "ready", "safe", "south", "steady", "stout", "swift", "tidy", "true", "warm", "west", "white", "wise"}
 	vessels   = []string{"barge", "brig", "canoe", "clipper", "coaster", "cutter", "dhow", "dinghy", "dory", "ferry", "frigate", "galleon", "galley", "gondola", "junk", "kayak", "ketch", "launch", "lighter", "lugger", "pilot", "pinnace", "punt", "raft", "schooner", "skiff", "sloop", "tender", "trawler", "tug", "yacht", "yawl"}
 )
+
+// Drain takes a node out of choice, or with on=false lets it be chosen again. The
+// builds that it has go on. It returns the builder's name. The error of a builder
+// that is stored nowhere says where to write it down instead.
+func (s *Service) Drain(ctx context.Context, name, node string, on bool) (string, error) {
+	b, err := s.Find(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if !slices.ContainsFunc(b.Nodes, func(n Node) bool { return n.Name == node }) {
+		var names []string
+		for _, n := range b.Nodes {
+			names = append(names, n.Name)
+		}
+		return "", hint.New(fmt.Sprintf("builder %s has no node %q", b.Name, node), "its nodes are: "+strings.Join(names, ", "))
+	}
+	switch b.Source {
+	case OfFile:
+		line := fmt.Sprintf("under the node's options, write %s: %t", endpoint.OptDrained, on)
+		return "", hint.New(fmt.Sprintf("builder %s is defined in %s, for all who share that file", b.Name, b.File), line, "and agree to the file anew: berth trust")
+	case Stored:
+	default:
+		return "", hint.New(fmt.Sprintf("builder %s is stored nowhere, so that nothing can be said of its nodes", b.Name), "make a builder of the endpoint: berth create")
+	}
+	return b.Name, s.Store.Change(ctx, b.Name, func(old *state.Group) (*state.Group, error) {
+		if old == nil {
+			return nil, notFound(b.Name, state.ErrNotFound)
+		}
+		g := *old
+		g.Nodes = slices.Clone(old.Nodes)
+		for i := range g.Nodes {
+			if g.Nodes[i].Name != node {
+				continue
+			}
+			kv := maps.Clone(g.Nodes[i].DriverOpts)
+			if kv == nil {
+				kv = map[string]string{}
+			}
+			delete(kv, endpoint.OptDrained)
+			if on {
+				kv[endpoint.OptDrained] = "true"
+			}
+			if len(kv) == 0 {
+				kv = nil
+			}
+			g.Nodes[i].DriverOpts = kv
+		}
+		return &g, nil
+	})
+}

@@ -86,7 +86,7 @@ func textCondition(key, op, value string) (condition, error) {
 		case "ref":
 			is = r.Ref
 		case "repository":
-			is = r.repository()
+			is = r.Repository()
 		default:
 			is = string(r.Status())
 		}
@@ -100,8 +100,8 @@ func textCondition(key, op, value string) (condition, error) {
 	}, nil
 }
 
-// repository is where the sources come from, without what is chosen in it.
-func (r *Record) repository() string {
+// Repository is where the sources come from, without what is chosen in it.
+func (r *Record) Repository() string {
 	if source := r.FrontendAttrs[attrSource]; source != "" {
 		return source
 	}
@@ -159,7 +159,7 @@ func timeCondition(key, op, value string, now time.Time) (condition, error) {
 // OfRepository adds that the sources come from the repository.
 func (f Filter) OfRepository(url string) Filter {
 	return Filter{append(slices.Clone(f.conditions), func(r *Record, _ time.Time) bool {
-		return strings.Contains(r.repository(), url)
+		return strings.Contains(r.Repository(), url)
 	})}
 }
 

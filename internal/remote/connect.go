@@ -60,7 +60,7 @@ func try(ctx context.Context, t Target, c Config, attempt func(context.Context, 
 		err := tryOnce(ctx, t, c, attempt)
 		var f *Failure
 		var own *dial.Error
-		if c.Once || !errors.As(err, &f) || !errors.As(f.Cause, &own) || own.Ask == nil {
+		if c.Once && !c.Ask || !errors.As(err, &f) || !errors.As(f.Cause, &own) || own.Ask == nil {
 			return err
 		}
 		err = own.Ask(ctx)

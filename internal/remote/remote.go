@@ -90,6 +90,10 @@ type Config struct {
 	// Once makes one attempt only: what could heal is reported, not waited for.
 	Once bool
 
+	// Ask lets a person be asked for a passphrase even so. Without Once it is
+	// always so.
+	Ask bool
+
 	// KeepAlive notices a peer that has gone silent within 30 s. Only for a
 	// connection that will carry a session: a daemon hangs up on one that
 	// pings without.
