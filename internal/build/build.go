@@ -17,6 +17,7 @@ import (
 	"github.com/berthbuild/berth/internal/buildflag"
 	"github.com/berthbuild/berth/internal/dial"
 	"github.com/berthbuild/berth/internal/load"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/progress"
 	"github.com/berthbuild/berth/internal/request"
 	"github.com/berthbuild/berth/internal/telemetry"
@@ -69,6 +70,14 @@ type Options struct {
 	Jobs buildflag.Jobs
 	// Provenance is what the Result is to have of the daemons' records.
 	Provenance ProvenanceDetail
+	// Affinity is what a build is known by where one of several daemons is chosen:
+	// the same is built where it was built before. "" is for Run to find out.
+	Affinity string
+	// Lapses remembers daemons that could not be reached; nil remembers nothing.
+	Lapses Lapses
+
+	prefer string          // the address of the member that is tried first
+	avoid  map[string]bool // those of members that are tried last
 }
 
 // Engine is a Docker engine that images can be loaded into.
@@ -81,7 +90,10 @@ type Engine interface {
 // final name. A cancelled ctx cancels the build on the daemons and returns the
 // context's cause.
 func Run(ctx context.Context, b *builder.Builder, req request.Request, o Options) (*Result, error) {
-	return again(ctx, o, repeatable(req), func(o Options) (*Result, error) { return runOnce(ctx, b, req, o) })
+	twice := repeatable(req)
+	return withFailover(ctx, b, o, twice, func(o Options) (*Result, error) {
+		return again(ctx, o, twice, func(o Options) (*Result, error) { return runOnce(ctx, b, req, o) })
+	})
 }
 
 func runOnce(ctx context.Context, b *builder.Builder, req request.Request, o Options) (*Result, error) {
@@ -105,6 +117,10 @@ func runOnce(ctx context.Context, b *builder.Builder, req request.Request, o Opt
 	in.beginSnapshots(snaps)
 	into := openEngines(ctx, b, o, req)
 	defer into.close()
+	if o.Affinity == "" && pool.Choosing(b.Nodes, o.Schemes) {
+		origin, _ := asked.answer()
+		o.Affinity = affinityKey(req, origin)
+	}
 	placed, err := place(ctx, b, req, o)
 	if err != nil {
 		return nil, err

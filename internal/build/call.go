@@ -61,7 +61,7 @@ func Call(ctx context.Context, b *builder.Builder, req request.Request, o Option
 		return nil, err
 	}
 	defer placed.close()
-	p := part{member: placed.members[0], req: req}
+	p := part{member: placed.one(), req: req}
 	if p.caps, err = capabilities(ctx, p); err != nil {
 		return nil, err
 	}
@@ -78,7 +78,7 @@ func (p part) report(ctx context.Context, opt client.SolveOpt, in *inputs, o Opt
 		// A frontend from before there were calls overlooks that it is one.
 		return nil, unsupported(&errdefs.UnsupportedSubrequestError{Subrequest: &errdefs.Subrequest{Name: p.req.Call.Method}}, p, p.req.Call, p.caps)
 	}
-	return &Report{Node: p.node.Name, Answer: answer}, nil
+	return &Report{Node: p.Node.Name, Answer: answer}, nil
 }
 
 // ask puts the question through a gateway: a build of our own making, whose one
@@ -159,5 +159,5 @@ func unsupported(err error, p part, c buildflag.Call, caps request.Capabilities)
 	if !typed && (caps.Version != "" || !strings.Contains(err.Error(), "unsupported request ")) {
 		return err
 	}
-	return &Unsupported{Call: c, Builder: p.node.Builder, Node: p.node.Name, Daemon: caps.Name(), Cause: err}
+	return &Unsupported{Call: c, Builder: p.Node.Builder, Node: p.Node.Name, Daemon: caps.Name(), Cause: err}
 }

@@ -34,12 +34,12 @@ func CallAll(ctx context.Context, b *builder.Builder, targets []Target, o Option
 		return nil, err
 	}
 	defer placed.close()
-	caps, err := capabilities(ctx, part{member: placed.members[0]})
+	caps, err := capabilities(ctx, part{member: placed.one()})
 	if err != nil {
 		return nil, err
 	}
 	for _, j := range all {
-		j.parts = []part{{member: placed.members[0], req: j.req, prefix: j.target.Name, caps: caps}}
+		j.parts = []part{{member: placed.one(), req: j.req, prefix: j.target.Name, caps: caps}}
 		ties := j.parts[0].tied()
 		ties.alone, ties.unbuilt, ties.whole = true, true, ctx.Done()
 	}

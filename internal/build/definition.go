@@ -62,7 +62,7 @@ func Fetch(ctx context.Context, b *builder.Builder, s Source, o Options) (*Fetch
 		return nil, err
 	}
 	defer placed.close()
-	p := part{member: placed.members[0]}
+	p := part{member: placed.one()}
 	state, err := request.Fetched(s.URL, "[internal] load remote bake definition "+buildflag.RedactURL(s.URL))
 	if err != nil {
 		return nil, err
@@ -102,7 +102,7 @@ func Fetch(ctx context.Context, b *builder.Builder, s Source, o Options) (*Fetch
 	if errors.As(err, &told) && len(told.Hints()) > 0 {
 		hints = nil // it knows better
 	}
-	return nil, hint.Wrap(err, fmt.Sprintf("definition %s (node %s of builder %s, %s)", buildflag.RedactURL(s.URL), p.node.Name, p.node.Builder, p.target.Endpoint), hints...)
+	return nil, hint.Wrap(err, fmt.Sprintf("definition %s (node %s of builder %s, %s)", buildflag.RedactURL(s.URL), p.Node.Name, p.Node.Builder, p.Target.Endpoint), hints...)
 }
 
 // fetch runs as a frontend of the daemon's.

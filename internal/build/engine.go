@@ -19,7 +19,7 @@ import (
 // capabilities is what the part's daemon can do. A Docker engine tells by its
 // workers, and by what it calls itself.
 func capabilities(ctx context.Context, p part) (request.Capabilities, error) {
-	if p.node.Driver != builder.DriverDocker {
+	if p.Node.Driver != builder.DriverDocker {
 		return request.CapabilitiesOf(p.conn.Version()), nil
 	}
 	workers, err := p.conn.Workers(ctx)
@@ -51,7 +51,7 @@ func settle(ctx context.Context, p part, c request.Capabilities, response map[st
 	if len(names) == 0 {
 		return nil
 	}
-	engine, err := o.Engine(ctx, p.node.Endpoint)
+	engine, err := o.Engine(ctx, p.Node.Endpoint)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/buildflag"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/progress"
 	"github.com/berthbuild/berth/internal/registry"
 	"github.com/berthbuild/berth/internal/request"
@@ -99,7 +100,7 @@ func TestSettle(t *testing.T) {
 				t.Fatal(err)
 			}
 			e, opened := &pushEngine{answer: pushed + "\n"}, ""
-			p := part{member: &member{node: builder.Node{Name: "ctx", Endpoint: "ctx", Driver: builder.DriverDocker}}, req: r}
+			p := part{member: &member{Member: pool.Member{Node: builder.Node{Name: "ctx", Endpoint: "ctx", Driver: builder.DriverDocker}}}, req: r}
 			if err := settle(t.Context(), p, c.caps, c.answer, engineOptions(t, e, &opened)); err != nil {
 				t.Fatal(err)
 			}
@@ -129,7 +130,7 @@ func TestSettleFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, opened := &pushEngine{answer: `{"errorDetail":{"message":"denied"},"error":"denied"}`}, ""
-	p := part{member: &member{node: builder.Node{Endpoint: "ctx"}}, req: r}
+	p := part{member: &member{Member: pool.Member{Node: builder.Node{Endpoint: "ctx"}}}, req: r}
 	o := engineOptions(t, e, &opened)
 	if err := settle(t.Context(), p, engineCaps(false), map[string]string{}, o); err == nil || !strings.Contains(err.Error(), "pushing r.example/a:1: denied") || !e.closed {
 		t.Errorf("error = %v, closed: %v", err, e.closed)

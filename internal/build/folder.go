@@ -64,9 +64,9 @@ func (s *folderSink) attach(p part, ex *client.ExportEntry) (taker, error) {
 	delete(ex.Attrs, "mode")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := s.nodes[p.node.Name]
+	n := s.nodes[p.Name]
 	if n == nil {
-		n = &folderNode{name: p.node.Name}
+		n = &folderNode{name: p.Name}
 		s.nodes[n.name] = n
 	}
 	n.may += len(p.req.Platforms) + moreTrees

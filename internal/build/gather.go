@@ -55,7 +55,7 @@ func (s *gatherSink) attach(p part, _ *client.ExportEntry) (taker, error) {
 		}
 		return opened{w: f, drop: func() { _, _ = f.Close(), os.Remove(f.Name()) }}, nil // a hidden file is all that could be left
 	}}
-	s.nodes = append(s.nodes, nodeArchive{p.node.Name, sink})
+	s.nodes = append(s.nodes, nodeArchive{p.Name, sink})
 	return sink.attach(p, nil)
 }
 

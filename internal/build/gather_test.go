@@ -19,6 +19,7 @@ import (
 	"github.com/berthbuild/berth/internal/buildflag"
 	"github.com/berthbuild/berth/internal/buildkittest"
 	"github.com/berthbuild/berth/internal/dial/dialtest"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/containerd/containerd/v2/core/content"
 	sessioncontent "github.com/moby/buildkit/session/content"
 	"github.com/opencontainers/go-digest"
@@ -355,7 +356,7 @@ func gathering(ctx context.Context, t *testing.T, out buildflag.Output, stdout i
 	t.Helper()
 	s := &gatherSink{outs: &outputs{ctx: ctx, o: Options{Stdout: stdout}, parts: 2, order: plats("linux/arm64", "linux/amd64")}, wanted: out}
 	for _, arch := range []string{"amd64", "arm64"} {
-		if _, err := s.attach(part{member: &member{node: node(arch, "")}}, nil); err != nil {
+		if _, err := s.attach(part{member: &member{Member: pool.Member{Node: node(arch, ""), Name: arch}}}, nil); err != nil {
 			t.Fatal(err)
 		}
 		data := makeImage(arch).archive()

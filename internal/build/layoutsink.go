@@ -41,7 +41,7 @@ func (s *layoutSink) doing() string { return "writing to " + s.dest }
 
 // attach lets the daemon write into a content store.
 func (s *layoutSink) attach(p part, ex *client.ExportEntry) (taker, error) {
-	store := &sinkStore{sink: s, node: p.node.Name}
+	store := &sinkStore{sink: s, node: p.Node.Name}
 	s.mu.Lock()
 	s.stores = append(s.stores, store)
 	s.mu.Unlock()

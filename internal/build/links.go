@@ -58,6 +58,8 @@ type ties struct {
 	idle   func()   // told when its steps have run, or it has ended; may be nil
 	ended  sync.Once
 
+	begin func(context.Context) error // asked before anything is built; nil where nobody minds
+
 	whole <-chan struct{} // closed when all targets are to end; nil where there is one only
 }
 
@@ -119,7 +121,7 @@ func tieTo(jobs, bases []*job) error {
 				}
 				theirs := base.on(j.parts[i].member)
 				if theirs == nil {
-					return hint.New(fmt.Sprintf("target %s is built on node %s, and target %s, which it is built upon, is not", j.target.Name, j.parts[i].node.Name, target),
+					return hint.New(fmt.Sprintf("target %s is built on node %s, and target %s, which it is built upon, is not", j.target.Name, j.parts[i].Node.Name, target),
 						"give both the same platforms")
 				}
 				gives := theirs.tied()
@@ -207,7 +209,7 @@ func (t *ties) apply(ctx context.Context, opt *client.SolveOpt) error {
 // solve is client.Solve, with others told of the result's definition where they
 // are built upon it.
 func (t *ties) solve(ctx context.Context, c *client.Client, opt client.SolveOpt, statuses chan *client.SolveStatus) (*client.SolveResponse, error) {
-	if t == nil || t.gives == nil && t.output == nil {
+	if t == nil || t.gives == nil && t.output == nil && t.begin == nil {
 		return c.Solve(ctx, nil, opt, statuses)
 	}
 	frontend, inputs := opt.Frontend, opt.FrontendInputs
@@ -215,6 +217,11 @@ func (t *ties) solve(ctx context.Context, c *client.Client, opt client.SolveOpt,
 	var failed error
 	resp, err := c.Build(ctx, opt, "", func(ctx context.Context, g gateway.Client) (_ *gateway.Result, err error) {
 		defer func() { failed = err }()
+		if t.begin != nil {
+			if err := t.begin(ctx); err != nil {
+				return nil, err
+			}
+		}
 		defs, err := marshal(ctx, inputs)
 		if err != nil {
 			return nil, err

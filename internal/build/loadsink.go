@@ -95,7 +95,7 @@ func (s *loadSink) accompany(p part) error {
 
 func (s *loadSink) attachWhole(p part, why string) (taker, error) {
 	if s.outs.parts > 1 {
-		return nil, hint.New(fmt.Sprintf("node %s: what several nodes build cannot be loaded into one engine here: %s", p.node.Name, why),
+		return nil, hint.New(fmt.Sprintf("node %s: what several nodes build cannot be loaded into one engine here: %s", p.Node.Name, why),
 			"build for one platform: --platform", "or push the image: --push")
 	}
 	s.whole = load.New(s.outs.ctx, s.into.engine, s.Engine)
@@ -163,9 +163,9 @@ func (s *loadSink) settle(done []Part) error {
 	for _, n := range s.nodes {
 		top, err := n.source.Root()
 		if err != nil {
-			return hint.Wrap(err, "the image of node "+n.part.node.Name)
+			return hint.Wrap(err, "the image of node "+n.part.Node.Name)
 		}
-		parts = append(parts, imageindex.Local{Node: n.part.node.Name, Top: top, Blob: n.source.Document})
+		parts = append(parts, imageindex.Local{Node: n.part.Node.Name, Top: top, Blob: n.source.Document})
 	}
 	raw, desc, err := imageindex.Join(parts, s.outs.order)
 	if err != nil {

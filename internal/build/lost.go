@@ -34,7 +34,7 @@ func explain(ctx context.Context, p part, in *inputs, err error, begun bool, o O
 	v := outcome.Judge(f)
 	var told *dial.Error // by the scheme, which knows why
 	if v.Kind == outcome.Closed && !errors.As(f.Wire.Err, &told) {
-		f.Look = look(ctx, p.target, o)
+		f.Look = look(ctx, p.Target, o)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -42,12 +42,12 @@ func explain(ctx context.Context, p part, in *inputs, err error, begun bool, o O
 	}
 	if v.Class == outcome.Lost {
 		in.distrust(ctx)
-		return &Lost{Target: p.target, Verdict: v, Cause: err, Wire: f.Wire.Err}
+		return &Lost{Target: p.Target, Verdict: v, Cause: err, Wire: f.Wire.Err, Exported: p.outs.gone()}
 	}
 	if p.share == "" {
 		return err
 	}
-	return hint.Wrap(err, fmt.Sprintf("%s on node %s", p.share, p.node.Name)) // which of several
+	return hint.Wrap(err, fmt.Sprintf("%s on node %s", p.share, p.Node.Name)) // which of several
 }
 
 // look tries once whether the daemon answers. It asks nobody for a passphrase.
@@ -70,6 +70,9 @@ type Lost struct {
 	Verdict outcome.Verdict // of the class outcome.Lost
 	Cause   error           // as the build saw it
 	Wire    error           // as the connection saw it; may be nil
+	// Exported: the daemon had begun to export what is seen elsewhere at once, so
+	// that the build must not be repeated.
+	Exported bool
 }
 
 // Error says what was lost, where and why.

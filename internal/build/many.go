@@ -1,9 +1,13 @@
 package build
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/hint"
@@ -31,7 +35,9 @@ type Target struct {
 // Run.
 func RunAll(ctx context.Context, b *builder.Builder, targets []Target, o Options) (map[string]*Result, error) {
 	all := !slices.ContainsFunc(targets, func(t Target) bool { return !repeatable(t.Request) })
-	return again(ctx, o, all, func(o Options) (map[string]*Result, error) { return runAllOnce(ctx, b, targets, o) })
+	return withFailover(ctx, b, o, all, func(o Options) (map[string]*Result, error) {
+		return again(ctx, o, all, func(o Options) (map[string]*Result, error) { return runAllOnce(ctx, b, targets, o) })
+	})
 }
 
 func runAllOnce(ctx context.Context, b *builder.Builder, targets []Target, o Options) (map[string]*Result, error) {
@@ -86,6 +92,11 @@ func runAllOnce(ctx context.Context, b *builder.Builder, targets []Target, o Opt
 		}
 	}
 	failed := runAll(ctx, jobs, b, into, o)
+	var lost *Lost
+	if errors.As(failed, &lost) {
+		// What another target has given away cannot be taken back either.
+		lost.Exported = lost.Exported || slices.ContainsFunc(jobs, (*job).exported)
+	}
 	switch {
 	case failed != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -152,7 +163,7 @@ func placeAll(ctx context.Context, b *builder.Builder, jobs []*job, o Options) (
 			}
 		}
 	}
-	placed, err := placeFor(ctx, b, union, native, o)
+	placed, err := placeFor(ctx, b, union, native, len(jobs) > 1, o)
 	if err != nil {
 		return nil, err
 	}
@@ -160,19 +171,66 @@ func placeAll(ctx context.Context, b *builder.Builder, jobs []*job, o Options) (
 		var origin request.VCS
 		origin, j.unknown = j.asked.answer()
 		j.req = j.req.WithVCS(origin)
-		one := &placement{members: placed.members}
-		if one.chosen, err = one.choose(j.req.Platforms); err == nil {
-			j.parts, err = one.split(j.req)
-		}
-		if err != nil {
-			placed.close()
-			return nil, hint.Wrap(err, "target "+j.target.Name)
-		}
-		for i := range j.parts {
-			j.parts[i].prefix = strings.TrimSpace(j.target.Name + " " + j.parts[i].share)
-		}
+	}
+	if err := placed.share(jobs, o); err != nil {
+		placed.close()
+		return nil, err
 	}
 	return placed, nil
+}
+
+// share gives each job its parts. Jobs that have something in common go to the same
+// members.
+func (p *placement) share(jobs []*job, o Options) error {
+	able := p
+	if len(p.members) > 1 {
+		able = p.able()
+	}
+	for _, group := range together(jobs) {
+		if len(p.members) > 1 {
+			able.spread(cmp.Or(o.Affinity, affinityKey(group[0].req, group[0].req.VCS)), len(jobs))
+		}
+		for _, j := range group {
+			one := &placement{members: able.members, order: able.order, policy: able.policy, first: able.first}
+			var err error
+			if one.chosen, err = one.chooseFor(j.req.Platforms); err == nil {
+				j.parts, err = one.split(j.req)
+			}
+			if err != nil {
+				return hint.Wrap(err, "target "+j.target.Name)
+			}
+			for i := range one.chosen {
+				able.members[i].wins++
+			}
+			for i := range j.parts {
+				j.parts[i].prefix = strings.TrimSpace(j.target.Name + " " + j.parts[i].share)
+			}
+		}
+	}
+	if len(p.members) > 1 && len(jobs) > 1 {
+		o.Progress.Step(fmt.Sprintf("[internal] using nodes %s (%s, %d of %d healthy)", able.spreadText(), p.policy, len(able.members), len(p.members))).Done(nil)
+	}
+	return nil
+}
+
+// chooseFor is choose among members of which all have answered; the only one
+// there is builds whatever is wanted. One that is full is taken: the run has its
+// place there.
+func (p *placement) chooseFor(want []ocispecs.Platform) (map[int][]ocispecs.Platform, error) {
+	if len(p.members) == 1 {
+		return map[int][]ocispecs.Platform{0: want}, p.members[0].err
+	}
+	chosen, err := p.choose(want, time.Now(), func(*member) {})
+	if errors.Is(err, errFull) {
+		room := &placement{order: p.order, policy: p.policy, first: p.first}
+		for _, m := range p.members {
+			one := *m
+			one.told = false
+			room.members = append(room.members, &one)
+		}
+		chosen, err = room.choose(want, time.Now(), func(*member) {})
+	}
+	return chosen, err
 }
 
 // run builds one target.
@@ -181,6 +239,11 @@ func (j *job) run(ctx context.Context, b *builder.Builder, into *engines, o Opti
 	var err error
 	j.result, err = runParts(ctx, j.req, j.parts, j.in, into, &Result{Builder: b.Name, unknown: j.unknown}, o)
 	return j.named(ctx, err)
+}
+
+// exported tells whether the target may have been exported for good.
+func (j *job) exported() bool {
+	return irrevocable(j.req) && (j.result != nil || slices.ContainsFunc(j.parts, func(p part) bool { return p.outs.gone() }))
 }
 
 // named says which target failed.

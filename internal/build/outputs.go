@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/berthbuild/berth/internal/atomicdir"
 	"github.com/berthbuild/berth/internal/buildflag"
@@ -32,6 +33,9 @@ type outputs struct {
 	parts int
 	order []ocispecs.Platform // as they were asked for
 
+	irrevocable bool        // an export is seen elsewhere before the build has ended
+	exporting   atomic.Bool // a daemon has begun to export
+
 	mu    sync.Mutex
 	sinks []sink
 	dests map[string]shared // those that any node may write to, by destination
@@ -39,6 +43,10 @@ type outputs struct {
 	making sync.Mutex // taken by sinks that hold their own
 	made   []string   // folders that were not there before, each before the one that it is in
 }
+
+// gone tells whether something may have been exported that cannot be taken back. A
+// call has no outputs.
+func (o *outputs) gone() bool { return o != nil && o.irrevocable && o.exporting.Load() }
 
 // sink is one place.
 type sink interface {
@@ -147,7 +155,7 @@ func behind(path string) string {
 
 // openOutputs prepares the outputs of a build for all its parts.
 func openOutputs(ctx context.Context, req request.Request, parts []part, in *inputs, into *engines, o Options) *outputs {
-	outs := &outputs{ctx: ctx, o: o, in: in, into: into, parts: len(parts), order: req.Platforms, dests: map[string]shared{}}
+	outs := &outputs{ctx: ctx, o: o, in: in, into: into, parts: len(parts), order: req.Platforms, dests: map[string]shared{}, irrevocable: irrevocable(req)}
 	for i := range parts {
 		parts[i].outs = outs
 	}

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/progress"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/berthbuild/berth/internal/request"
@@ -16,29 +20,58 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// member is a node that is connected, or the reason why it is not.
+// member is a daemon that is connected, or the reason why it is not.
 type member struct {
-	node     builder.Node
-	target   remote.Target
-	conn     *remote.Conn
-	offered  []ocispecs.Platform
-	err      error
-	answered bool // what stands above is known; set by place alone
+	pool.Member
+	conn    *remote.Conn
+	offered []ocispecs.Platform
+	native  string // the platform that it builds for when none is named; "" until it has said so
+	err     error
+
+	asked    time.Time // when it was begun to connect; zero where it was not
+	answered bool      // what stands above is known; set by the placement alone
+
+	active int  // builds that it has
+	told   bool // active is known
+	wins   int  // builds of this run that it was given
+}
+
+// full tells whether the member has as many builds as its owner allows.
+func (m *member) full() bool {
+	most := m.Target.Options.MaxBuilds
+	return most > 0 && m.told && m.active >= most
 }
 
 // placement says which member builds which platforms. It owns the members'
 // connections.
 type placement struct {
 	members []*member
+	order   []int                       // of members, as they are to be tried; nil is as they stand
+	policy  endpoint.Pool               //
+	first   string                      // the first node, which builds for its own platform when none is named
 	chosen  map[int][]ocispecs.Platform // member index → platforms; nil for "the daemon's own"
 }
 
 func (p *placement) close() {
 	for _, m := range p.members {
-		if m.conn != nil {
-			_ = m.conn.Close() // the build is over; there is nobody to tell
-		}
+		m.hangUp()
 	}
+}
+
+// hangUp closes the connection, if there is one: nothing runs on it any more.
+func (m *member) hangUp() {
+	if m.conn != nil {
+		_ = m.conn.Close() // there is nobody to tell
+		m.conn = nil
+	}
+}
+
+// one is the member that was chosen where there is one build, for no platform.
+func (p *placement) one() *member {
+	for i := range p.chosen {
+		return p.members[i]
+	}
+	return p.members[0]
 }
 
 // part is one node's share of a build.
@@ -82,37 +115,29 @@ func (p *placement) split(req request.Request) ([]part, error) {
 // errNotNeeded ends the connecting to a node that is not needed after all.
 var errNotNeeded = errors.New("another node builds this")
 
-// place connects to the nodes that the request may need and shares its
+// place connects to the daemons that the request may need and shares its
 // platforms out among them, as soon as those have answered that matter. On
 // error all connections are closed.
 func place(ctx context.Context, b *builder.Builder, req request.Request, o Options) (*placement, error) {
-	return placeFor(ctx, b, req.Platforms, false, o)
+	return placeFor(ctx, b, req.Platforms, len(req.Platforms) == 0, false, o)
 }
 
 // placeFor is place for all platforms that several builds want; with native,
-// some of them want none, and the first node is needed for those.
-func placeFor(ctx context.Context, b *builder.Builder, want []ocispecs.Platform, native bool, o Options) (*placement, error) {
+// some of them want none. With all, every member is connected to that answers
+// soon: there is work for many.
+func placeFor(ctx context.Context, b *builder.Builder, want []ocispecs.Platform, native, all bool, o Options) (*placement, error) {
 	if err := b.Usable(); err != nil {
 		return nil, err
 	}
-	p := &placement{}
-	nodes := needed(b.Nodes, want)
-	if native && nodes[0].Name != b.Nodes[0].Name {
-		nodes = append([]builder.Node{b.Nodes[0]}, nodes...)
+	nodes, err := pool.Undrained(b.Name, b.Nodes)
+	if err != nil {
+		return nil, err
 	}
-	for _, n := range nodes {
-		p.members = append(p.members, &member{node: n})
+	if !pool.Choosing(nodes, o.Schemes) {
+		return placeOnOne(ctx, nodes[0], want, o)
 	}
-	err := p.connect(ctx, want, native, o)
-	if _, ok := p.chosen[0]; native && !ok && err == nil {
-		p.chosen[0] = nil
-	}
-	for i, m := range p.members {
-		if _, ok := p.chosen[i]; m.conn != nil && (err != nil || !ok) {
-			_ = m.conn.Close() // nothing ran on it
-			m.conn = nil
-		}
-	}
+	c := &choice{b: b, nodes: nodes, want: want, native: native, all: all, o: o}
+	p, err := c.place(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, context.Cause(ctx)
@@ -122,61 +147,40 @@ func placeFor(ctx context.Context, b *builder.Builder, want []ocispecs.Platform,
 	return p, nil
 }
 
-// connect dials all members at once, and chooses.
-func (p *placement) connect(ctx context.Context, want []ocispecs.Platform, native bool, o Options) (err error) {
-	ctx, enough := context.WithCancelCause(ctx)
-	defer enough(nil)
-	ask := len(p.members) > 1 && !allOwned(p.nodes(), want)
-	done := make(chan *member)
-	for _, m := range p.members {
-		go func() {
-			m.connect(ctx, ask, o)
-			done <- m
-		}()
+// placeOnOne waits for the only daemon that there is: it builds what is wanted.
+func placeOnOne(ctx context.Context, n builder.Node, want []ocispecs.Platform, o Options) (*placement, error) {
+	m := &member{Member: pool.Member{Node: n, Name: n.Name}, answered: true}
+	m.Target, m.err = n.Target()
+	if m.err == nil {
+		m.connect(ctx, remote.Config{Schemes: o.Schemes, Budget: o.Budget, KeepAlive: true}, o)
 	}
-	decided := false
-	for range p.members {
-		m := <-done
-		m.answered = true
-		if decided {
-			continue
-		}
-		first := p.members[0]
-		if native && !first.answered {
-			continue
-		}
-		if p.chosen, err = p.choose(want); native && err == nil {
-			err = first.err
-		}
-		if !errors.Is(err, errUndecided) {
-			decided = true
-			enough(errNotNeeded)
-		}
+	switch {
+	case m.err != nil && ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case m.err != nil:
+		return nil, m.err
 	}
-	return err
+	return &placement{members: []*member{m}, chosen: map[int][]ocispecs.Platform{0: want}}, nil
 }
 
 func (p *placement) nodes() []builder.Node {
 	var all []builder.Node
 	for _, m := range p.members {
-		all = append(all, m.node)
+		all = append(all, m.Node)
 	}
 	return all
 }
 
-// needed leaves out the nodes that cannot be chosen: without a platform the
-// first one builds, and when owners fixed nodes for all that is wanted, the
-// others need not be woken.
-func needed(nodes []builder.Node, want []ocispecs.Platform) []builder.Node {
-	if len(want) == 0 || len(nodes) == 1 {
-		return nodes[:1]
+// tried are the members in the order in which they are to be tried.
+func (p *placement) tried() []int {
+	if p.order != nil {
+		return p.order
 	}
-	if !allOwned(nodes, want) {
-		return nodes
+	all := make([]int, len(p.members))
+	for i := range all {
+		all[i] = i
 	}
-	return slices.DeleteFunc(slices.Clone(nodes), func(n builder.Node) bool {
-		return !slices.ContainsFunc(want, func(w ocispecs.Platform) bool { return offers(n.Platforms, w) })
-	})
+	return all
 }
 
 // allOwned tells whether each platform has a node that its owner fixed for it.
@@ -186,103 +190,226 @@ func allOwned(nodes []builder.Node, want []ocispecs.Platform) bool {
 	})
 }
 
-// connect dials the member and, when members have to be compared, asks what it
-// builds for.
-func (m *member) connect(ctx context.Context, askWorkers bool, o Options) {
-	if m.target, m.err = m.node.Target(); m.err != nil {
-		return
-	}
-	wait := &waitStep{printer: o.Progress, node: m.node.Name}
-	m.conn, m.err = remote.Connect(ctx, m.target, remote.Config{
-		Schemes: o.Schemes, Budget: o.Budget, KeepAlive: true, OnWait: wait.show,
-	})
+// connect dials the member.
+func (m *member) connect(ctx context.Context, c remote.Config, o Options) {
+	wait := &waitStep{printer: o.Progress, node: m.Name}
+	c.OnWait = wait.show
+	m.conn, m.err = remote.Connect(ctx, m.Target, c)
 	wait.done(m.err)
-	if m.err != nil || !askWorkers {
-		return
-	}
-	workers, err := m.conn.Workers(ctx)
-	if err != nil {
-		m.err = err
-		return
-	}
-	m.offered = builder.Offered(m.node, builder.Status{Workers: workers})
 }
 
 // errUndecided says that an answer is missing that matters.
 var errUndecided = errors.New("an answer is missing")
 
-// choose gives every platform to a member. The answers that came first do not
-// matter, only the order of the members does.
-func (p *placement) choose(want []ocispecs.Platform) (map[int][]ocispecs.Platform, error) {
+// errFull says that every daemon that could build has as many builds as it may.
+var errFull = errors.New("every daemon has as many builds as it may have")
+
+// choose gives every platform to a member, or the build to one when no platform is
+// wanted. The answers that came first do not matter, only the order of the members
+// does; but for one that is slow to answer (see patience) nobody waits. Those whose
+// answer is missing, and who are not asked yet, are given to need.
+func (p *placement) choose(want []ocispecs.Platform, now time.Time, need func(*member)) (map[int][]ocispecs.Platform, error) {
 	chosen := map[int][]ocispecs.Platform{}
-	if len(p.members) == 1 {
-		chosen[0] = want
-		return chosen, p.members[0].err
-	}
-	if len(want) == 0 { // the first node's own
-		chosen[0] = nil
-		return chosen, p.members[0].err
-	}
-	for _, w := range want {
-		i, err := p.pick(w)
+	if len(want) == 0 {
+		i, err := p.pickNative(now, need)
 		if err != nil {
 			return nil, err
 		}
-		chosen[i] = append(chosen[i], w)
+		chosen[i] = nil
+		return chosen, nil
+	}
+	undecided := false
+	for _, w := range want {
+		i, err := p.pick(w, now, need)
+		switch {
+		case errors.Is(err, errUndecided): // the others may have to be asked as well
+			undecided = true
+		case err != nil:
+			return nil, err
+		default:
+			chosen[i] = append(chosen[i], w)
+		}
+	}
+	if undecided {
+		return nil, errUndecided
 	}
 	return chosen, nil
 }
 
-// pick finds the member that builds w: the first one whose owner fixed it for
-// that; without any such, the first that offers it; without that either, the first
-// that can run what is built for it. A node that cannot be reached may be the one
-// that was meant, so before w goes to a worse one it is an error.
+// search walks over the members in their order, and tells what stood in the way
+// where none of them can.
+type search struct {
+	waiting bool  // for one that has not answered
+	full    bool  // one could, and has too many builds
+	down    error // of those that could not be reached
+}
+
+// see tells whether m has answered, and can take a build. stop says that nobody
+// else may be looked at before it has answered.
+func (s *search) see(m *member, now time.Time, need func(*member)) (usable, stop bool) {
+	switch {
+	case m.answered && m.err != nil && s.down == nil:
+		s.down = m.err
+	case m.answered && m.err != nil:
+		s.down = fmt.Errorf("%w; %w", s.down, m.err)
+	case m.answered:
+		return true, false
+	case m.asked.IsZero():
+		need(m)
+		s.waiting = true
+		return false, true
+	default:
+		s.waiting = true
+		return false, now.Sub(m.asked) < patience
+	}
+	return false, false
+}
+
+// result is what a search without a result means.
+func (s *search) result() error {
+	switch {
+	case s.waiting:
+		return errUndecided
+	case s.full:
+		return errFull
+	}
+	return s.down
+}
+
+// pick finds the member that builds w: the first one in the order whose owner fixed
+// it for that; without any such, the first that offers it; without that either, the
+// first that can run what is built for it. A node that cannot be reached may be the
+// one that was meant, so before w goes to a worse one it is an error.
 //
 // That nobody offers w is an error too: which of them was meant to cross-build, only
-// the owner can say. A builder with one node is different: there is no choice.
-func (p *placement) pick(w ocispecs.Platform) (int, error) {
+// the owner can say. A builder with one daemon is different: there is no choice.
+func (p *placement) pick(w ocispecs.Platform, now time.Time, need func(*member)) (int, error) {
 	owned := allOwned(p.nodes(), []ocispecs.Platform{w})
-	var down error
+	var s search
 	near := -1
-	for i, m := range p.members {
-		switch owner := offers(m.node.Platforms, w); {
-		case owned && !owner:
-		case !m.answered:
+	for _, i := range p.tried() {
+		m := p.members[i]
+		owner := offers(m.Node.Platforms, w)
+		if owned && !owner {
+			continue
+		}
+		usable, stop := s.see(m, now, need)
+		if stop {
 			return 0, errUndecided
-		case m.err != nil && down == nil:
-			down = m.err
-		case m.err != nil:
-			down = fmt.Errorf("%w; %w", down, m.err)
-		case owner || offers(m.offered, w):
+		}
+		if !usable {
+			continue
+		}
+		switch able := owner || len(p.members) == 1 || offers(m.offered, w); {
+		case able && m.full():
+			s.full = true
+		case able:
 			return i, nil
 		case near < 0 && runs(m.offered, w):
 			near = i
 		}
 	}
-	switch {
-	case down != nil:
-		return 0, hint.Wrap(down, "no node for "+platforms.FormatAll(w))
+	switch err := s.result(); {
+	case errors.Is(err, errUndecided), errors.Is(err, errFull):
+		return 0, err
+	case err != nil:
+		return 0, hint.Wrap(err, "no node for "+platforms.FormatAll(w))
+	case near >= 0 && p.members[near].full():
+		return 0, errFull
 	case near >= 0:
 		return near, nil
 	}
 	return 0, p.nobody(w)
 }
 
+// pickNative finds the member for a build that names no platform. It is for the
+// first node's own platform, and any member with that one may do it. Where the first
+// node does not say which that is, the others may only stand in for it when they all
+// have the same.
+func (p *placement) pickNative(now time.Time, need func(*member)) (int, error) {
+	native, err := p.nativeOf(now, need)
+	if err != nil {
+		return 0, err
+	}
+	var s search
+	for _, i := range p.tried() {
+		m := p.members[i]
+		usable, stop := s.see(m, now, need)
+		switch {
+		case stop:
+			return 0, errUndecided
+		case !usable, m.native != native && native != "":
+		case m.full():
+			s.full = true
+		default:
+			return i, nil
+		}
+	}
+	return 0, s.result()
+}
+
+// nativeOf is the platform of a build that names none; "" where all are of one node.
+func (p *placement) nativeOf(now time.Time, need func(*member)) (string, error) {
+	nodes := map[string]bool{}
+	for _, m := range p.members {
+		nodes[m.Node.Name] = true
+	}
+	if len(nodes) == 1 {
+		return "", nil
+	}
+	var s search
+	for _, m := range p.members {
+		if m.Node.Name != p.first {
+			continue
+		}
+		switch usable, stop := s.see(m, now, need); {
+		case usable:
+			return m.native, nil
+		case stop:
+			return "", errUndecided
+		}
+	}
+	all := map[string]bool{}
+	var others search
+	for _, m := range p.members {
+		if m.Node.Name == p.first {
+			continue
+		}
+		if usable, _ := others.see(m, now, need); usable {
+			all[m.native] = true
+		}
+	}
+	switch found := slices.Sorted(maps.Keys(all)); {
+	case others.waiting:
+		return "", errUndecided
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1 && s.down != nil:
+		return "", hint.Wrap(s.down, "the platform to build for is that of node "+p.first,
+			"name one, and another node may do it: --platform "+found[0])
+	case s.waiting:
+		return "", errUndecided
+	case others.down != nil && s.down != nil:
+		return "", fmt.Errorf("%w; %w", s.down, others.down)
+	}
+	return "", s.down
+}
+
 // nobody says who offers what, and how to change that.
 func (p *placement) nobody(w ocispecs.Platform) error {
-	builder, want := p.members[0].node.Builder, platforms.FormatAll(w)
+	builder, want := p.members[0].Node.Builder, platforms.FormatAll(w)
 	who := make([]string, 0, len(p.members))
 	for _, m := range p.members {
 		offered := strings.Join(formatAll(plain(m.offered)), ", ")
 		if offered == "" {
 			offered = "nothing"
 		}
-		who = append(who, fmt.Sprintf("%s offers %s", m.node.Name, offered))
+		who = append(who, fmt.Sprintf("%s offers %s", m.Node.Name, offered))
 	}
 	return hint.New(fmt.Sprintf("no node of builder %s offers %s: %s", builder, want, strings.Join(who, "; ")),
 		fmt.Sprintf("add a node for it: berth create --append --name %s --platform %s ENDPOINT", hint.Quote(builder), hint.Quote(want)),
 		fmt.Sprintf("if the Dockerfile cross-builds for it, or a node emulates it, say which: berth create --append --name %s --node %s --platform %s %s",
-			hint.Quote(builder), hint.Quote(p.members[0].node.Name), hint.Quote(want), hint.Quote(p.members[0].node.Endpoint)))
+			hint.Quote(builder), hint.Quote(p.members[0].Node.Name), hint.Quote(want), hint.Quote(p.members[0].Node.Endpoint)))
 }
 
 // plain leaves out the levels of amd64 where amd64 itself is there: they are of no

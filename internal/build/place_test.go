@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,35 +16,6 @@ import (
 	"github.com/containerd/platforms"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
-
-func TestNeeded(t *testing.T) {
-	free0, free1 := node("free0", "x"), node("free1", "x")
-	amd, arm, arm2 := node("amd", "x", "linux/amd64"), node("arm", "x", "linux/arm64"), node("arm2", "x", "linux/arm64", "linux/arm/v7")
-	for _, c := range []struct {
-		nodes []builder.Node
-		want  []string
-		asked []string
-	}{
-		{[]builder.Node{free0, free1}, nil, []string{"free0"}},
-		{[]builder.Node{amd, arm}, nil, []string{"amd"}},
-		{[]builder.Node{free0}, []string{"linux/arm64"}, []string{"free0"}},
-		{[]builder.Node{free0, free1}, []string{"linux/arm64"}, []string{"free0", "free1"}},
-		{[]builder.Node{free0, amd, arm}, []string{"linux/arm64"}, []string{"arm"}},
-		{[]builder.Node{free0, amd, arm}, []string{"linux/arm64", "linux/amd64"}, []string{"amd", "arm"}},
-		{[]builder.Node{amd, arm, arm2}, []string{"linux/arm64"}, []string{"arm", "arm2"}}, // one may be down
-		{[]builder.Node{amd, arm}, []string{"linux/arm64", "linux/s390x"}, []string{"amd", "arm"}},
-	} {
-		before := len(c.nodes)
-		var got []string
-		for _, n := range needed(c.nodes, plats(c.want...)) {
-			got = append(got, n.Name)
-		}
-		equal(t, fmt.Sprint(c.want), got, c.asked)
-		if len(c.nodes) != before || slices.ContainsFunc(c.nodes, func(n builder.Node) bool { return n.Name == "" }) {
-			t.Error("the builder's nodes were changed")
-		}
-	}
-}
 
 // short is what was chosen: "0:linux/amd64,linux/386 1:linux/arm64".
 func short(chosen map[int][]ocispecs.Platform) string {
@@ -61,11 +31,22 @@ func short(chosen map[int][]ocispecs.Platform) string {
 func TestChoose(t *testing.T) {
 	up := func(offered ...string) *member { return &member{answered: true, offered: plats(offered...)} }
 	fixed := func(m *member, list ...string) *member {
-		m.node.Platforms = plats(list...)
+		m.Node.Platforms = plats(list...)
 		return m
 	}
 	down := func(name string) *member { return &member{answered: true, err: errors.New(name + " is down")} }
-	pending := func() *member { return &member{} }
+	now := time.Unix(1_000_000, 0)
+	pending := func() *member { return &member{asked: now} }
+	slow := func() *member { return &member{asked: now.Add(-patience)} }
+	idle := func() *member { return &member{} }
+	busy := func(m *member) *member {
+		m.told, m.active, m.Target.Options.MaxBuilds = true, 2, 2
+		return m
+	}
+	kind := func(m *member, native string) *member {
+		m.native = native
+		return m
+	}
 	for _, c := range []struct {
 		name    string
 		members []*member
@@ -100,13 +81,32 @@ func TestChoose(t *testing.T) {
 		{"an earlier one must be", []*member{pending(), up("linux/amd64")}, "linux/amd64", "", "an answer is missing"},
 		{"one that might offer it must be", []*member{up("linux/amd64"), pending()}, "linux/arm64", "", "an answer is missing"},
 		{"nobody waits for others than the owner's", []*member{pending(), fixed(up(), "linux/arm64")}, "linux/arm64", "1:linux/arm64", ""},
+		{"nobody waits for one that is slow", []*member{slow(), up("linux/amd64")}, "linux/amd64", "1:linux/amd64", ""},
+		{"unless nobody else can", []*member{slow(), down("b")}, "linux/amd64", "", "an answer is missing"},
+		{"the next is asked when one is slow", []*member{slow(), idle()}, "linux/amd64", "", "an answer is missing; asked n1"},
+		{"only the first is asked at first", []*member{idle(), idle()}, "linux/amd64", "", "an answer is missing; asked n0"},
+		{"one that has enough builds is passed over", []*member{busy(up("linux/amd64")), up("linux/amd64")}, "linux/amd64", "1:linux/amd64", ""},
+		{"all have enough", []*member{busy(up("linux/amd64")), busy(up("linux/amd64"))}, "linux/amd64", "", "every daemon has as many builds as it may have"},
+		{"one has enough, and one is down", []*member{busy(up("linux/amd64")), down("b")}, "linux/amd64", "", "every daemon has as many builds as it may have"},
+		{"no platform: the first node's own", []*member{kind(up(), "linux/amd64"), kind(up(), "linux/arm64")}, "", "0:", ""},
+		{"no platform, the first has enough", []*member{busy(kind(up(), "linux/amd64")), kind(up(), "linux/arm64"), kind(up(), "linux/amd64")}, "", "2:", ""},
+		{"no platform, the first is down", []*member{down("a"), kind(up(), "linux/amd64"), kind(up(), "linux/amd64")}, "", "1:", ""},
+		{"no platform, the first is slow", []*member{slow(), kind(up(), "linux/amd64")}, "", "1:", ""},
+		{"no platform, the first is down, and the others differ", []*member{down("a"), kind(up(), "linux/arm64"), kind(up(), "linux/amd64")}, "", "",
+			"the platform to build for is that of node n0: a is down"},
+		{"no platform, the first is down, and another is not there yet", []*member{down("a"), kind(up(), "linux/arm64"), pending()}, "", "", "an answer is missing"},
+		{"no platform, all are down", []*member{down("a"), down("b")}, "", "", "a is down; b is down"},
 		{"the owner's are down: no need to wait", []*member{fixed(down("a"), "linux/arm64"), pending()}, "linux/arm64", "", "no node for linux/arm64: a is down"},
 	} {
-		p := &placement{members: c.members}
+		p := &placement{members: c.members, first: "n0"}
 		for i, m := range c.members {
-			m.node.Builder, m.node.Name = "b", fmt.Sprint("n", i)
+			m.Node.Builder, m.Node.Name = "b", fmt.Sprint("n", i)
 		}
-		chosen, err := p.choose(plats(strings.Fields(c.want)...))
+		asked := ""
+		chosen, err := p.choose(plats(strings.Fields(c.want)...), now, func(m *member) { asked += "; asked " + m.Node.Name })
+		if asked != "" && err != nil {
+			err = errors.New(err.Error() + asked)
+		}
 		switch {
 		case c.err == "" && (err != nil || short(chosen) != c.chosen):
 			t.Errorf("%s: %q, %v; want %q", c.name, short(chosen), err, c.chosen)

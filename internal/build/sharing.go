@@ -58,7 +58,7 @@ func shareFolders(ctx context.Context, jobs []*job, o Options) (*folderSessions,
 		for i := range j.parts {
 			p := &j.parts[i]
 			p.sessions = map[string]folderSession{}
-			if p.node.Driver == builder.DriverDocker {
+			if p.Node.Driver == builder.DriverDocker {
 				continue // an engine has its own way of starting sessions
 			}
 			for name, folder := range j.in.mounts {
@@ -129,7 +129,7 @@ func (f *folderSessions) start(ctx context.Context, kind folderKind, machine str
 	}
 	on := uses[0].part
 	dial := on.conn.SessionDialer()
-	if far(on.node) {
+	if far(on.Node) {
 		dial = on.conn.SessionOver(filesession.Compressing(on.conn.Client().ControlClient()))
 	}
 	s, err := filesession.Start(ctx, dial, o)

@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/berthbuild/berth/internal/hint"
@@ -25,7 +26,7 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (_ Part, err erro
 		return Part{}, err
 	}
 	if p.req, err = p.req.ForEngine(caps); err != nil {
-		return Part{}, hint.Wrap(err, "node "+p.node.Name)
+		return Part{}, hint.Wrap(err, "node "+p.Node.Name)
 	}
 	if err := p.prepareLoad(ctx, caps); err != nil {
 		return Part{}, err
@@ -42,10 +43,15 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (_ Part, err erro
 		return Part{}, err
 	}
 	if o.Started != nil {
-		o.Started(p.node.Name, opt.Ref)
+		o.Started(p.Node.Name, opt.Ref)
 	}
 	solving, end := telemetry.Span(ctx, "solve", append(p.attributes(), attribute.String("berth.ref", opt.Ref))...)
 	resp, begun, err := p.watchSolve(solving, opt, in, o)
+	var race *overtaken
+	if errors.As(err, &race) {
+		end(nil)
+		return Part{}, err
+	}
 	if err == nil {
 		err = in.failure() // what was built has an empty file in it
 	}
@@ -57,7 +63,7 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (_ Part, err erro
 		return Part{}, err
 	}
 	made := Part{
-		Node: p.node.Name, Ref: opt.Ref, Platforms: p.req.Platforms,
+		Node: p.Node.Name, Ref: opt.Ref, Platforms: p.req.Platforms,
 		Response: resp.ExporterResponse,
 	}
 	made.addProvenance(ctx, p, caps, o)
@@ -66,7 +72,7 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (_ Part, err erro
 
 func (p part) watchSolve(ctx context.Context, opt client.SolveOpt, in *inputs, o Options) (*client.SolveResponse, bool, error) {
 	return watch(ctx, p, in, o, func(ctx context.Context, statuses chan *client.SolveStatus) (*client.SolveResponse, error) {
-		return p.ties.solve(ctx, p.conn.Client(), opt, statuses)
+		return p.solve(ctx, opt, statuses)
 	})
 }
 
@@ -75,7 +81,7 @@ func (p part) watchSolve(ctx context.Context, opt client.SolveOpt, in *inputs, o
 func (p part) resolve(ctx context.Context, in *inputs) (client.SolveOpt, error) {
 	opt, err := p.req.Solve(p.caps)
 	if err != nil {
-		return opt, hint.Wrap(err, "node "+p.node.Name)
+		return opt, hint.Wrap(err, "node "+p.Node.Name)
 	}
 	opt.Ref = identity.NewID()
 	if err := in.apply(&opt); err != nil {

@@ -24,6 +24,9 @@ type syncTeller struct {
 // add completes a status.
 func (t *syncTeller) add(s *client.SolveStatus) {
 	for _, v := range s.Vertexes {
+		if t.p.outs != nil && v.Started != nil && strings.HasPrefix(v.Name, "exporting ") {
+			t.p.outs.exporting.Store(true)
+		}
 		if v.Error != "" && loadsFolder(v.Name) {
 			t.in.unsent.note(v.Digest)
 		}

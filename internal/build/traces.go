@@ -10,7 +10,7 @@ import (
 // attributes say in a trace which part of a build it is.
 func (p part) attributes() []attribute.KeyValue {
 	return []attribute.KeyValue{
-		attribute.String("berth.node.name", p.node.Name),
+		attribute.String("berth.node.name", p.Node.Name),
 		attribute.StringSlice("berth.platforms", formatAll(p.req.Platforms)),
 	}
 }
@@ -21,5 +21,5 @@ func (o Options) settleTraces(ctx context.Context, p part, ref string) {
 	if o.Traces == nil || ctx.Err() != nil || p.conn.Lost() != nil {
 		return
 	}
-	o.Traces.Settle(ctx, telemetry.Daemon{Name: p.node.Name, Client: p.conn.Client(), Spans: p.conn.Spans()}, ref)
+	o.Traces.Settle(ctx, telemetry.Daemon{Name: p.Node.Name, Client: p.conn.Client(), Spans: p.conn.Spans()}, ref)
 }

@@ -1,0 +1,117 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/berthbuild/berth/internal/builder"
+	"github.com/berthbuild/berth/internal/buildflag"
+	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/outcome"
+	"github.com/berthbuild/berth/internal/pool"
+	"github.com/berthbuild/berth/internal/request"
+)
+
+// defaultRetries is how often a build is solved again whose daemon was lost, where
+// there are others.
+const defaultRetries = 2
+
+// maxOvertaken bounds how often a build that found room may find it taken.
+const maxOvertaken = 1000
+
+// overtaken is a build that found room on a daemon that another build took first.
+type overtaken struct{ node string }
+
+// Error says so.
+func (e *overtaken) Error() string {
+	return "node " + e.node + " has as many builds as it may have: another one came first"
+}
+
+// withFailover runs f, and again when a daemon was lost that another one, or the same
+// on a new connection, can stand in for. Each run of f opens and closes all that it
+// needs, so that nothing of the one before is left. What may have been pushed, or
+// written to standard output, is not done again; nor is what can be read only once.
+// A build's own failure is never repeated.
+func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, repeatable bool, f func(Options) (T, error)) (T, error) {
+	left := 0
+	if repeatable {
+		left = retries(b, o)
+	}
+	lostAt := map[string]int{}
+	for races := 0; ; {
+		res, err := f(o)
+		var lost *Lost
+		var race *overtaken
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return res, err
+		case errors.As(err, &race) && repeatable && races < maxOvertaken:
+			races++
+			continue
+		case !errors.As(err, &lost) || left == 0 || lost.Exported || lost.Verdict.Retry == outcome.Never:
+			return res, notAgain(err, lost, left)
+		}
+		left--
+		address := lost.Target.Endpoint.String()
+		lostAt[address]++
+		where := o.elsewhere(address, lost, lostAt[address] > 1)
+		if o.Lapses != nil && where.avoid[address] {
+			o.Lapses.Lapsed(ctx, address, lost.Verdict.Text)
+		}
+		o = where
+		step := o.Progress.Step("[internal] building again: " + lost.Error())
+		step.Log(fmt.Sprintf("%s, %d more of such failures are put up with", o.intent(), left))
+		step.Done(nil)
+	}
+}
+
+// notAgain says of a lost build that it was not repeated, where that was allowed.
+func notAgain(err error, lost *Lost, left int) error {
+	if lost == nil || left == 0 || !lost.Exported {
+		return err
+	}
+	return hint.Wrap(err, "not built again, since its result may have been pushed or written already")
+}
+
+// elsewhere is o for the next run: on the same daemon first when that is there, and
+// it was its connection alone that broke; or on another one.
+func (o Options) elsewhere(address string, lost *Lost, twice bool) Options {
+	avoid := map[string]bool{}
+	for a := range o.avoid {
+		avoid[a] = true
+	}
+	o.prefer = ""
+	if lost.Verdict.Retry == outcome.Elsewhere || twice {
+		avoid[address] = true
+	} else {
+		o.prefer = address
+	}
+	o.avoid = avoid
+	return o
+}
+
+// intent is where the next run goes, for a person.
+func (o Options) intent() string {
+	if o.prefer != "" {
+		return "on the same node first, which has in its cache what was done"
+	}
+	return "on another node first"
+}
+
+// retries is how often a build may be solved again. Where there is one daemon alone,
+// it is only done when that was asked for: who watches such a build wants to know.
+func retries(b *builder.Builder, o Options) int {
+	def := 0
+	if pool.Choosing(b.Nodes, o.Schemes) {
+		def = defaultRetries
+	}
+	return pool.SettingsOf(b.Nodes).Retries.Or(def)
+}
+
+// irrevocable tells whether an export of r does something that is seen elsewhere
+// before the build has ended: an upload, or bytes on standard output.
+func irrevocable(r request.Request) bool {
+	return slices.ContainsFunc(r.Outputs, func(out buildflag.Output) bool { return out.Pushes() || out.Dest == buildflag.Stdout })
+}
