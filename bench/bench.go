@@ -40,6 +40,7 @@ type scenario struct {
 	args     map[string][]string // by tool
 	says     string              // must be in the output, or something else was measured
 	terminal string              // on a terminal, when this text appears is measured too
+	atOnce   int                 // how many calls are made at once; 0 is one
 	runs     int                 // 0: as many as of the others
 	env      []string            // KEY=value, besides the state's
 	daemon   bool                // the daemon's CPU is measured too
@@ -225,8 +226,12 @@ func (b *bench) measureAll(ctx context.Context) ([]table, error) {
 	if err != nil {
 		return nil, err
 	}
+	pools, err := b.poolScenarios(ctx, only)
+	if err != nil {
+		return nil, err
+	}
 	var tables []table
-	for _, s := range slices.Concat(list, images, records, heavy, contexts, bakes, loads) {
+	for _, s := range slices.Concat(list, images, records, heavy, contexts, bakes, loads, pools) {
 		if !only.MatchString(s.title) {
 			continue
 		}

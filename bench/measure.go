@@ -32,6 +32,9 @@ type sample struct {
 func measure(ctx context.Context, t tool, s scenario, env []string) (sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
+	if s.atOnce > 0 {
+		return atOnce(ctx, t, s, env)
+	}
 	cmd := exec.CommandContext(ctx, t.path, s.args[t.name]...)
 	cmd.Env = env
 	var one sample

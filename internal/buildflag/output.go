@@ -39,6 +39,11 @@ func (o Output) Loads() bool {
 	return o.Engine || o.Type == OutputDocker && o.Dest == "" && o.Bool("tar", true)
 }
 
+// Pushes tells whether the output is uploaded to a registry.
+func (o Output) Pushes() bool {
+	return o.Type == OutputRegistry || o.Type == OutputImage && o.Bool("push", false)
+}
+
 // outputTypes is every type with what may be said about its dest.
 func outputTypes() []string {
 	return []string{OutputLocal, OutputTar, OutputOCI, OutputDocker, OutputImage, OutputRegistry, OutputCacheOnly}

@@ -42,6 +42,7 @@ type bakeOptions struct {
 	sbom         string
 	progress     string
 	contextSync  string
+	affinity     string
 	metadataFile string
 	timeout      time.Duration
 	given        func(flag string) bool
@@ -101,6 +102,7 @@ elsewhere may read nothing here by itself.`,
 	f.BoolVar(&o.pull, "pull", false, "look for newer base images")
 	f.StringVar(&o.provenance, "provenance", "", "shorthand for --set=*.attest=type=provenance")
 	f.StringVar(&o.sbom, "sbom", "", "shorthand for --set=*.attest=type=sbom")
+	f.StringVar(&o.affinity, "affinity", "", "what the build is known by where a node is chosen out of several: the same key, the same node (default: the context's Git remote, the Dockerfile and the target)")
 	f.StringVar(&o.contextSync, "context-sync", "", "how local folders are sent: auto sends what the daemon lacks, full sends everything (default auto, or $BERTH_CONTEXT_SYNC)")
 	f.StringVar(&o.progress, "progress", string(progress.Auto), "how to show progress: auto, tty, plain, rawjson, quiet or none")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write the results to a file, in JSON, by target")

@@ -60,7 +60,7 @@ func (r *bakeRefs) save(ctx context.Context, a *app, s *builder.Service) {
 // bakeSolveOptions are what the builds need of the world.
 func (a *app) bakeSolveOptions(ctx context.Context, s *builder.Service, b *builder.Builder, targets []build.Target, sources map[string]buildOptions, o bakeOptions, d display) (build.Options, *bakeRefs, error) {
 	refs := newBakeRefs(o.names)
-	opts, err := a.solveOptions(ctx, s, b, targets[0].Request, buildOptions{timeout: o.timeout, contextSync: o.contextSync, metadataFile: o.metadataFile}, d.printer)
+	opts, err := a.solveOptions(ctx, s, b, targets[0].Request, buildOptions{timeout: o.timeout, contextSync: o.contextSync, affinity: o.affinity, metadataFile: o.metadataFile}, d.printer)
 	if err != nil {
 		return opts, refs, err
 	}

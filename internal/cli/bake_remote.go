@@ -113,7 +113,7 @@ func (a *app) fetchBake(ctx context.Context, url string, names []string, o bakeO
 	if err := d.open(b); err != nil {
 		return from, nil, err
 	}
-	opts, err := a.solveOptions(ctx, s, b, request.Request{}, buildOptions{timeout: o.timeout, contextSync: o.contextSync}, d.printer)
+	opts, err := a.solveOptions(ctx, s, b, request.Request{}, buildOptions{timeout: o.timeout, contextSync: o.contextSync, affinity: o.affinity}, d.printer)
 	var got *build.Fetched
 	if err == nil {
 		got, err = build.Fetch(ctx, b, source, opts)

@@ -147,6 +147,8 @@ func (a *app) solveOptions(ctx context.Context, s *builder.Service, b *builder.B
 		Started:    a.saveRef(ctx, s, b, req, o),
 		Origin:     a.origin(req, gitinfo.Read),
 		Provenance: a.metadataProvenance(o),
+		Affinity:   o.affinity,
+		Lapses:     lapsesOf(s, b),
 	}, nil
 }
 

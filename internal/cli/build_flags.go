@@ -46,6 +46,7 @@ type buildOptions struct {
 	quiet         bool
 	progress      string
 	contextSync   string
+	affinity      string
 	iidFile       string
 	metadataFile  string
 	timeout       time.Duration
@@ -154,6 +155,7 @@ func (o *buildOptions) addRunFlags(f *pflag.FlagSet) {
 // addDisplayFlags are how berth itself behaves.
 func (o *buildOptions) addDisplayFlags(f *pflag.FlagSet) {
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "show no progress; print the image's id")
+	f.StringVar(&o.affinity, "affinity", "", "what the build is known by where a node is chosen out of several: the same key, the same node (default: the context's Git remote, the Dockerfile and the target)")
 	f.StringVar(&o.contextSync, "context-sync", "", "how local folders are sent: auto sends what the daemon lacks, full sends everything (default auto, or $BERTH_CONTEXT_SYNC)")
 	f.StringVar(&o.progress, "progress", string(progress.Auto), "how to show progress: auto, tty, plain, rawjson, quiet or none")
 	f.DurationVar(&o.timeout, "timeout", 0, "how long to wait for the daemon (default: the node's connect-timeout, 20s)")

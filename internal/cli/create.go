@@ -54,6 +54,13 @@ Driver options (--driver-opt k=v,k=v, or one each):
                       socks5h://, or env (HTTPS_PROXY, ALL_PROXY, NO_PROXY)
   default-load        load results into Docker when a build names no output
   connect-timeout     how long commands wait for the daemon (default 20s)
+  pool                how a daemon is chosen out of several: affinity (default:
+                      the same work where it was done before), least-busy, first
+  resolve=all         each address of a tcp:// endpoint's name is a daemon
+  max-builds          how many builds a daemon may have at once
+  queue-timeout       how long a build waits for one with room (default 1h)
+  retries             how often a build is built again whose daemon is lost
+                      (default 2 where there are several daemons, otherwise 0)
 
 Without ENDPOINT, BUILDKIT_HOST is taken. The daemon need not be up, unless
 --bootstrap asks to wait for it.`,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/berthbuild/berth/internal/diskuse"
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -83,6 +84,7 @@ func (a *app) runDu(ctx context.Context, o duOptions) error {
 	if err != nil {
 		return err
 	}
+	b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
 	w := a.newWaiting()
 	defer w.close()
 	all, err := diskuse.List(ctx, b, filter, diskuse.Options{Schemes: s.Schemes, Budget: o.timeout, OnWait: w.show})

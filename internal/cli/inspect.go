@@ -11,6 +11,7 @@ import (
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/containerd/platforms"
 	"github.com/docker/go-units"
@@ -70,17 +71,24 @@ func (a *app) runInspect(ctx context.Context, name string, o inspectOptions) err
 	if err != nil {
 		return err
 	}
+	if !o.bootstrap {
+		b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
+	}
 	statuses, failed := a.look(ctx, s, b, o)
+	var seen []pool.Sight // what each of several has to do
+	if len(b.Nodes) > 1 && ctx.Err() == nil {
+		seen = pool.Survey(ctx, pool.Members(ctx, b.Nodes, s.Schemes), s.Schemes, snapshotBudget)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	switch {
 	case format.IsJSON():
-		err = ui.WriteJSON(a.io.Out, viewBuilder(b, statuses))
+		err = ui.WriteJSON(a.io.Out, viewBuilder(b, statuses).with(seen))
 	case format.IsTable():
-		err = printInspect(a.io.Out, b, statuses)
+		err = printInspect(a.io.Out, b, statuses, seen)
 	default:
-		err = format.Execute(a.io.Out, nil, []any{viewBuilder(b, statuses)})
+		err = format.Execute(a.io.Out, nil, []any{viewBuilder(b, statuses).with(seen)})
 	}
 	if err != nil {
 		return err
@@ -107,7 +115,7 @@ func (a *app) look(ctx context.Context, s *builder.Service, b *builder.Builder, 
 // field is a line of inspect's output.
 type field struct{ name, value string }
 
-func printInspect(out io.Writer, b *builder.Builder, statuses []builder.Status) error {
+func printInspect(out io.Writer, b *builder.Builder, statuses []builder.Status, seen []pool.Sight) error {
 	var text strings.Builder
 	head := []field{{"Name", b.Name}, {"Driver", b.Driver}}
 	if !b.LastActivity.IsZero() {
@@ -120,9 +128,24 @@ func printInspect(out io.Writer, b *builder.Builder, statuses []builder.Status) 
 			text.WriteString("\n")
 		}
 		writeNode(&text, n, statuses[i])
+		if len(seen) == len(b.Nodes) {
+			writeLoad(&text, seen[i])
+		}
 	}
 	_, err := io.WriteString(out, text.String())
 	return err
+}
+
+// writeLoad is what a daemon has to do.
+func writeLoad(text *strings.Builder, s pool.Sight) {
+	var fields []field
+	if s.Known {
+		fields = append(fields, field{"Active Builds", fmt.Sprint(len(s.Builds))})
+	}
+	if s.Cache >= 0 {
+		fields = append(fields, field{"Cache", units.HumanSize(float64(s.Cache))})
+	}
+	writeFields(text, "", fields)
 }
 
 func writeNode(text *strings.Builder, n builder.Node, st builder.Status) {

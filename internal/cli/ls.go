@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -64,7 +66,7 @@ func (a *app) runLs(ctx context.Context, o lsOptions) error {
 	if all == nil && unknown != nil {
 		return unknown
 	}
-	list := newListing(all, o.noTrunc)
+	list := newListing(expanded(ctx, s, all, o.timeout), o.noTrunc)
 	if format.IsTable() && a.io.OutTTY {
 		err = list.stream(ctx, a, s, o.timeout)
 	} else {
@@ -83,6 +85,17 @@ func (a *app) runLs(ctx context.Context, o lsOptions) error {
 		list.explainHost(a)
 	}
 	return unknown
+}
+
+// expanded are the builders with a node for each daemon; all are looked for at once.
+func expanded(ctx context.Context, s *builder.Service, all []*builder.Builder, budget time.Duration) []*builder.Builder {
+	out := make([]*builder.Builder, len(all))
+	var looking sync.WaitGroup
+	for i, b := range all {
+		looking.Go(func() { out[i] = pool.Expand(ctx, b, s.Schemes, budget) })
+	}
+	looking.Wait()
+	return out
 }
 
 // listing is the builders and what their nodes have answered so far.

@@ -11,6 +11,7 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/diskuse"
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/docker/go-units"
 	"github.com/moby/buildkit/client"
@@ -107,6 +108,7 @@ func (a *app) runPrune(ctx context.Context, o pruneOptions) error {
 	if err != nil {
 		return err
 	}
+	b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
 	if !o.force {
 		question := warnDangling
 		if o.all {

@@ -17,6 +17,7 @@ func commands(a *app) []*cobra.Command {
 		newDialStdioCmd(a),
 		newExportCmd(a),
 		newDoctorCmd(a),
+		newDrainCmd(a),
 		newDuCmd(a),
 		newHistoryCmd(a),
 		newImagetoolsCmd(a),
@@ -25,7 +26,9 @@ func commands(a *app) []*cobra.Command {
 		newPruneCmd(a),
 		newRmCmd(a),
 		newStopCmd(a),
+		newTopCmd(a),
 		newTrustCmd(a),
+		newUndrainCmd(a),
 		newUseCmd(a),
 		newVersionCmd(a),
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/hint"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/containerd/platforms"
 	"github.com/moby/buildkit/client"
@@ -45,6 +46,10 @@ type nodeView struct {
 	Labels     map[string]string `json:",omitempty"`
 
 	GCPolicy []client.PruneInfo `json:",omitempty"`
+
+	// Of builders with several daemons.
+	ActiveBuilds *int   `json:",omitempty"`
+	CacheBytes   *int64 `json:",omitempty"`
 }
 
 func viewBuilder(b *builder.Builder, statuses []builder.Status) builderView {
@@ -54,6 +59,23 @@ func viewBuilder(b *builder.Builder, statuses []builder.Status) builderView {
 	}
 	for i, n := range b.Nodes {
 		v.Nodes = append(v.Nodes, viewNode(n, statuses[i]))
+	}
+	return v
+}
+
+// with adds what each of several daemons has to do.
+func (v builderView) with(seen []pool.Sight) builderView {
+	if len(seen) != len(v.Nodes) {
+		return v
+	}
+	for i, s := range seen {
+		if s.Known {
+			n := len(s.Builds)
+			v.Nodes[i].ActiveBuilds = &n
+		}
+		if s.Cache >= 0 {
+			v.Nodes[i].CacheBytes = &seen[i].Cache
+		}
 	}
 	return v
 }
