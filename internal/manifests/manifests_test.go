@@ -132,7 +132,7 @@ func objects(t testing.TB, text []byte) map[string]object {
 	return all
 }
 
-func print(t testing.TB, o Options) map[string]object {
+func objectsOf(t testing.TB, o Options) map[string]object {
 	t.Helper()
 	text, err := Kubernetes(o)
 	if err != nil {
@@ -147,7 +147,7 @@ func TestNamesAreWords(t *testing.T) {
 		o := defaults()
 		o.Name, o.Namespace = name, name
 		o.NodeSelector, o.Tolerations = []string{"on=1e3", "null=0x10"}, []string{"yes=no"}
-		all := print(t, o)
+		all := objectsOf(t, o)
 		if all["StatefulSet/"+name].Metadata.Namespace != name {
 			t.Errorf("%s: %v", name, all)
 		}
@@ -169,7 +169,7 @@ func TestConfig(t *testing.T) {
 			OCI oci `toml:"oci"`
 		} `toml:"worker"`
 	}
-	d := toml.NewDecoder(strings.NewReader(print(t, everything())["ConfigMap/fast-config"].Data["buildkitd.toml"])).DisallowUnknownFields()
+	d := toml.NewDecoder(strings.NewReader(objectsOf(t, everything())["ConfigMap/fast-config"].Data["buildkitd.toml"])).DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestChecksums(t *testing.T) {
 	sums := func(change func(*Options)) string {
 		o := everything()
 		change(&o)
-		return fmt.Sprint(print(t, o)["StatefulSet/fast"].Spec.Template.Metadata.Annotations)
+		return fmt.Sprint(objectsOf(t, o)["StatefulSet/fast"].Spec.Template.Metadata.Annotations)
 	}
 	as := sums(func(*Options) {})
 	if sums(func(o *Options) { o.Replicas = 5 }) != as {
@@ -217,7 +217,7 @@ func TestRights(t *testing.T) {
 		o := defaults()
 		o.Access = access
 		var got []string
-		for _, r := range print(t, o)["Role/buildkitd-client"].Rules {
+		for _, r := range objectsOf(t, o)["Role/buildkitd-client"].Rules {
 			got = append(got, fmt.Sprint(r.Resources, r.ResourceNames, r.Verbs))
 		}
 		want := []string{
@@ -230,7 +230,7 @@ func TestRights(t *testing.T) {
 	}
 	o := defaults()
 	o.Access = None
-	for key := range print(t, o) {
+	for key := range objectsOf(t, o) {
 		if strings.HasPrefix(key, "Role") || strings.HasPrefix(key, "ServiceAccount") {
 			t.Errorf("--access none prints %s", key)
 		}
@@ -343,7 +343,7 @@ func TestDrain(t *testing.T) {
 	}
 	o := defaults()
 	o.Drain = 10 * time.Second
-	pod := print(t, o)["StatefulSet/buildkitd"].Spec.Template.Spec
+	pod := objectsOf(t, o)["StatefulSet/buildkitd"].Spec.Template.Spec
 	if pod.TerminationGracePeriodSeconds != 5+10+60 {
 		t.Errorf("%d seconds", pod.TerminationGracePeriodSeconds)
 	}
