@@ -239,7 +239,7 @@ func tolerations(given []string) ([]toleration, error) {
 func isLabelKey(s string) bool {
 	prefix, name, ok := strings.Cut(s, "/")
 	if !ok {
-		prefix, name = "", s
+		name = s
 	} else if len(prefix) > 253 || !regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`).MatchString(prefix) {
 		return false
 	}
