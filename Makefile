@@ -17,7 +17,7 @@ GOTEST      := go run ./hack/gotest
 LINT        := $(BERTH_CACHE)/bin/golangci-lint
 
 .DEFAULT_GOAL := help
-.PHONY: help build hello quickstart quickstart-clean test unit e2e test-kube check bench fuzz fuzz-bake deps tools install uninstall clean
+.PHONY: help build hello quickstart quickstart-clean test unit e2e test-kube check bench scaling fuzz fuzz-bake deps tools install uninstall clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -62,6 +62,9 @@ bench: build hello deps ## measure berth beside buildx and buildctl (as root); w
 	@hack/tools.sh buildkitd buildctl engine buildx
 	@BERTH_BENCH="-berth ../bin/berth -tools $(BERTH_CACHE)/bin -out ../docs/benchmarks.md $(BENCHFLAGS)" \
 	  go test -tags e2e,bench$$([ ! -x '$(BERTH_CACHE)/kube/bin/kubelet' ] || echo ,e2ekube) -count=1 -v -timeout 3h -run '^TestBench$$' ./test
+
+scaling: ## simulate many clients on many daemons; writes docs/scaling.md and its plot
+	@go run ./hack/scaling
 
 fuzz: ## run each fuzz target for FUZZTIME (10s), or those that FUZZ, a regular expression, matches
 	@hack/fuzz.sh $(FUZZTIME) $(if $(FUZZ),'$(FUZZ)')

@@ -326,3 +326,30 @@ func BenchmarkCreate(b *testing.B) {
 		}
 	}
 }
+
+// What ForKubernetes reads is what Create wrote, for a Secret of any name.
+func TestForKubernetes(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Create(CreateOptions{Dir: dir, Names: []string{"10.0.0.1", "b.example"}, Days: 10, KeyType: ECDSA, Kubernetes: true, Now: now()}); err != nil {
+		t.Fatal(err)
+	}
+	daemon, client, err := ForKubernetes(dir, now())
+	if err != nil || !slices.Equal(daemon.Names, []string{"10.0.0.1", "b.example"}) {
+		t.Fatalf("%v, %v", daemon.Names, err)
+	}
+	for _, b := range []Bundle{daemon, client} {
+		file, err := os.ReadFile(filepath.Join(dir, secretName(b.Folder)+".yaml"))
+		if got := string(b.Secret(secretName(b.Folder), "build")); err != nil || got != string(file)+"  namespace: \"build\"\n" {
+			t.Errorf("%s: %s, %v", b.Folder, got, err)
+		}
+	}
+	if _, _, err := ForKubernetes(dir, now().Add(20*day)); err == nil || !strings.Contains(err.Error(), "daemon: certificate expired on") {
+		t.Errorf("expired: %v", err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, clientDir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := ForKubernetes(dir, now()); err == nil || !strings.Contains(err.Error(), "has not both daemon and client") {
+		t.Errorf("half: %v", err)
+	}
+}

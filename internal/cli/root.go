@@ -23,6 +23,7 @@ func commands(a *app) []*cobra.Command {
 		newImagetoolsCmd(a),
 		newInspectCmd(a),
 		newLsCmd(a),
+		newManifestsCmd(a),
 		newPruneCmd(a),
 		newRmCmd(a),
 		newStopCmd(a),

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/berthbuild/berth/internal/manifests"
 )
 
 // KubeNode is the name of the only node. It is its address too: the API server
@@ -132,8 +134,13 @@ func (k *Kube) load(images []string) error {
 			return err
 		}
 	}
-	// as examples/kubernetes names it
-	return k.run(context.Background(), "ctr", k.ctr("images", "tag", "docker.io/moby/buildkit:local", "docker.io/moby/buildkit:latest")...)
+	// as examples/kubernetes and `berth manifests kubernetes` name it
+	for _, name := range []string{"moby/buildkit:latest", manifests.DefaultImage(false)} {
+		if err := k.run(context.Background(), "ctr", k.ctr("images", "tag", "docker.io/moby/buildkit:local", "docker.io/"+name)...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (k *Kube) startKubelet() error {
@@ -151,7 +158,8 @@ func (k *Kube) startControllers() error {
 	}, admin, "--leader-elect=false", "--bind-address=127.0.0.1", "--secure-port=0", "--use-service-account-credentials=false",
 		"--root-ca-file="+k.certs.CA, "--service-account-private-key-file="+k.certs.Server.Key,
 		"--controllers=deployment-controller,replicaset-controller,statefulset-controller,node-lifecycle-controller,"+
-			"garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller")
+			"garbage-collector-controller,namespace-controller,serviceaccount-controller,root-ca-certificate-publisher-controller,"+
+			"disruption-controller,persistentvolume-binder-controller,persistentvolume-protection-controller,persistentvolumeclaim-protection-controller")
 	if err != nil {
 		return err
 	}
