@@ -41,16 +41,16 @@ type Course struct {
 
 // Step is one step of a build.
 type Step struct {
-	Digest  digest.Digest
-	Inputs  []digest.Digest // steps that it needs
-	Name    string
-	Spans   []Span // when it ran; several where it ran again
-	Cached  bool
-	Error   string
-	Parts   []Part // what it said that it was doing, such as a layer that is sent
-	Lines   []Line
-	Left    int // lines that there was no room for
-	LeftAt  int // where in Lines they were
+	Digest digest.Digest
+	Inputs []digest.Digest // steps that it needs
+	Name   string
+	Spans  []Span // when it ran; several where it ran again
+	Cached bool
+	Error  string
+	Parts  []Part // what it said that it was doing, such as a layer that is sent
+	Lines  []Line
+	Left   int // lines that there was no room for
+	LeftAt int // where in Lines they were
 
 	open map[int]int // by stream: one more than the index of the line that has not ended
 }

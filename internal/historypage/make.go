@@ -20,7 +20,7 @@ func Make(f Facts) *Build {
 		Ref: t.line(r.Reference()), ID: t.line(r.Ref), Builder: t.line(r.Builder), Node: t.line(r.Node),
 		Name: t.line(d.Name), Status: d.Status, Started: r.Created().UTC().Format(time.RFC3339Nano),
 		Duration: max(0, r.Duration(f.Now).Milliseconds()), Total: int(d.NumTotalSteps), Cached: int(d.NumCachedSteps),
-		Left: f.Course.Left,
+		Left: f.Course.Left, Steps: []Step{},
 	}
 	if b.Name == "" {
 		b.Name = b.ID

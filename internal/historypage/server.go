@@ -86,7 +86,7 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, hint.Wrap(err, "--addr", "an address is 127.0.0.1:8080, or [::1]:8080; port 0 is a free one")
+		return nil, hint.Wrap(errors.New(termtext.Line(err.Error(), maxValue)), "--addr", "an address is 127.0.0.1:8080, or [::1]:8080; port 0 is a free one")
 	}
 	if host == "localhost" {
 		host = "127.0.0.1"

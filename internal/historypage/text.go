@@ -1,6 +1,7 @@
 package historypage
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -128,11 +129,9 @@ func unseen(r rune) bool {
 func (t texts) document(data []byte) string {
 	cut := len(data) > maxDoc
 	if !cut {
-		var v json.RawMessage
-		if json.Unmarshal(data, &v) == nil {
-			if pretty, err := json.MarshalIndent(v, "", "  "); err == nil && len(pretty) <= 2*maxDoc {
-				return t.block(string(pretty), 2*maxDoc)
-			}
+		var pretty bytes.Buffer
+		if json.Indent(&pretty, data, "", "  ") == nil && pretty.Len() <= 2*maxDoc {
+			return t.block(pretty.String(), 2*maxDoc)
 		}
 	}
 	return t.block(string(data), maxDoc)

@@ -48,16 +48,22 @@
 
   // ---- tooltip ----
   const tip = $('tip');
+  let tipOf = null;
   const showTip = (el, step, i) => {
     fill(tip, h('b', null, (i + 1) + '. ' + step.name), facts(step));
     tip.hidden = false;
+    tipOf = el;
+    placeTip();
+  };
+  const placeTip = () => {
+    const el = tipOf;
     const r = el.getBoundingClientRect(), t = tip.getBoundingClientRect();
     tip.style.left = Math.max(8, Math.min(r.left, innerWidth - t.width - 8)) + 'px';
     tip.style.top = (r.bottom + t.height + 12 > innerHeight ? Math.max(4, r.top - t.height - 6) : r.bottom + 6) + 'px';
   };
   const hideTip = () => { tip.hidden = true; };
   document.addEventListener('keydown', (e) => { if (e.key === 'Escape') hideTip(); });
-  document.addEventListener('scroll', hideTip, true);
+  document.addEventListener('scroll', () => { if (tip.hidden) return; if (tipOf === document.activeElement) placeTip(); else hideTip(); }, true);
   const facts = (s) => s.start < 0 ? s.state + '; not begun'
     : `${s.state}, ${took(s.busy)}, from ${took(s.start)} to ${took(s.end)}` + (s.critical ? `; on the critical path (${took(s.critical)} of it)` : '') + (s.lines ? '; ' + many(s.lines, 'line') + ' of log' : '');
 
@@ -116,7 +122,7 @@
       fill(inner, grid, axis, lanes);
     };
     ticks(1);
-    const el = h('div', { class: 'tl', role: 'group', 'aria-label': `${o.label}: ${many(steps.length, 'step')} in ${many(laneCount, 'lane')}. The arrow keys move between steps, Enter shows a step's log. The table of steps says the same.` }, inner);
+    const el = h('div', { class: 'tl', role: 'group', 'aria-label': `${o.label}: ${many(steps.length, 'step')} in ${many(laneCount, 'lane')}. The arrow keys move between steps${o.choose ? ", Enter shows a step's log" : ''}. The table says the same.` }, inner);
     return { el, zoom: (z) => { inner.style.width = z * 100 + '%'; ticks(z); } };
   };
   const legend = () => h('ul', { class: 'legend', 'aria-label': 'Legend' }, [['done', 's-done'], ['≡ cached', 's-cached'], ['✕ failed', 's-failed'], ['running', 's-running'], ['canceled', 's-canceled'], ['critical path', 's-done crit']].map(([t, c]) => h('li', null, h('i', { class: c }), t)));
@@ -434,7 +440,7 @@
   // ---- builders and builds ----
   const overview = (root) => {
     const picked = new Set();
-    let all = null, text = '', status = '';
+    let all = null, text = '', status = '', last = '';
     const builders = h('tbody'), builds = h('tbody', { id: 'builds' }), counted = h('span', { class: 'count', role: 'status' });
     const cmp = button('Compare', () => { const [a, b] = [...picked]; location.hash = '#/compare/' + encodeURIComponent(a) + '/with/' + encodeURIComponent(b); }, { id: 'compare', disabled: true });
     const filter = h('input', { type: 'search', id: 'filter', autocomplete: 'off', spellcheck: 'false', on: { input: (e) => { text = e.target.value.toLowerCase(); drawBuilds(); } } });
@@ -469,6 +475,9 @@
     };
     return {
       update: (o) => {
+        const now = JSON.stringify(o);
+        if (now === last) return;
+        last = now;
         const before = new Map((all ? all.builds : []).map((b) => [b.ref, b.status]));
         if (all) {
           const news = o.builds.filter((b) => before.get(b.ref) !== b.status).map((b) => (before.has(b.ref) ? '' : 'new: ') + b.name + ' ' + b.status);
@@ -491,12 +500,12 @@
     let answer;
     try { answer = await fetch(path, { credentials: 'omit', cache: 'no-store', signal: AbortSignal.timeout(120000) }); } catch { throw new Error('The server does not answer; what is shown is what it said last. Is berth history open still running?'); }
     const body = await answer.json();
-    if (!answer.ok) throw new Error(body.error || 'HTTP ' + answer.status);
+    if (!answer.ok) throw Object.assign(new Error(body.error || 'HTTP ' + answer.status), { final: answer.status === 404 });
     return body;
   };
   const crumbs = (parts) => fill($('crumbs'), h('ol', null, parts.map(([text, href], i) => h('li', null, href ? h('a', { href }, text) : h('span', { 'aria-current': i === parts.length - 1 && 'page' }, text)))));
   const fresh = (text) => { $('fresh').textContent = text; };
-  const failed = (root, e) => { const el = h('div', { class: 'alarm', role: 'alert', id: 'trouble' }, e.message); if ($('trouble')) $('trouble').replaceWith(el); else root.prepend(el); };
+  const failed = (root, e) => { const el = h('div', { class: 'alarm', role: 'alert', id: 'trouble' }, e.message); if ($('trouble')) $('trouble').replaceWith(el); else root.prepend(el); if ($('reading')) $('reading').remove(); };
   const fine = () => { if ($('trouble')) $('trouble').remove(); };
 
   const decoded = (text) => { try { return decodeURIComponent(text); } catch { return text; } };
@@ -507,7 +516,7 @@
     for (let first = true; mine === round; first = false) {
       if (first || !document.hidden) {
         let more = true;
-        try { more = await ask(first); if (mine === round) { fine(); if (more) fresh('live · ' + clock(Date.now())); else fresh(''); } } catch (e) { if (mine === round) { failed(main, e); fresh(''); } }
+        try { more = await ask(first); if (mine === round) { fine(); if (more) fresh('live · ' + clock(Date.now())); else fresh(''); } } catch (e) { if (e.final) more = false; if (mine === round) { failed(main, e); fresh(''); } }
         if (!more) return;
       }
       await new Promise((done) => { setTimeout(done, 2000); });
@@ -519,7 +528,7 @@
     const mine = ++round, path = location.hash.replace(/^#\/?/, '');
     hideTip();
     scrollTo(0, 0);
-    fill(main, h('p', { class: 'empty' }, 'Reading …'));
+    fill(main, h('p', { class: 'empty', id: 'reading' }, 'Reading …'));
     if (path.startsWith('build/')) {
       const ref = decoded(path.slice(6));
       crumbs([['Builds', '#/'], [ref]]);
