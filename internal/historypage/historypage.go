@@ -83,7 +83,7 @@ type Step struct {
 	Spans    [][2]int64 `json:"spans,omitempty"` // when it ran, where that was several times
 	Busy     int64      `json:"busy"`            // how long it ran
 	Lane     int        `json:"lane"`
-	Critical int64      `json:"critical,omitempty"` // its share of the critical path, and 1 at least
+	Critical int64      `json:"critical,omitempty"` // its share of the critical path
 	Inputs   []int      `json:"inputs,omitempty"`
 	Error    string     `json:"error,omitempty"`
 	Parts    []Part     `json:"parts,omitempty"`

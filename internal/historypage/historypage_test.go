@@ -141,6 +141,10 @@ func TestCompare(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
+	changed := Compare(made(t, 9, &client.SolveStatus{Vertexes: []*client.Vertex{vertex("[s 2/2] RUN make V=1", 0, 9)}}), made(t, 4, &client.SolveStatus{Vertexes: []*client.Vertex{vertex("[s 2/2] RUN make V=2", 0, 4), vertex("x", 0, 1)}})).Rows
+	if len(changed) != 2 || changed[0].A != 0 || changed[0].B != 0 || changed[0].Delta != 5 {
+		t.Errorf("an argument has changed: %+v", changed)
+	}
 	for _, r := range Compare(a, a).Rows {
 		if r.A != r.B || r.Delta != 0 {
 			t.Errorf("beside itself: %+v", r)

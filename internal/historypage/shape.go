@@ -1,12 +1,15 @@
 package historypage
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // lanes gives each step a lane, so that no two that ran at once share one, and says how
 // many there are: as many as ran at once at the most. A step counts as long enough to
 // be seen, which a cached one is not.
 func lanes(steps []Step, duration int64) int {
-	least := max(1, duration/150)
+	least := max(1, duration/300)
 	var free []int64 // when each lane is free again
 	for _, i := range byStart(steps) {
 		s := &steps[i]
@@ -71,7 +74,7 @@ func critical(steps []Step) int64 {
 			from = max(from, steps[before].End)
 		}
 		share := max(0, steps[at].End-from)
-		steps[at].Critical = max(1, share)
+		steps[at].Critical = share
 		total += share
 		at = before
 	}
@@ -128,24 +131,39 @@ type Difference struct {
 
 // Compare holds a against b. Steps are the same ones when they have the same name, and
 // are the first of it in both, or the second, and so on: digests change with what a
-// step is made of, which is what one wants to compare.
+// step is made of, which is what one wants to compare. Of those that are left, the same
+// instruction at the same place in the same stage is one, since a changed argument is a
+// part of the name.
 func Compare(a, b *Build) Comparison {
 	c := Comparison{A: side(a), B: side(b), Rows: []Difference{}}
-	there := map[string][]int{}
-	for i, s := range b.Steps {
-		there[key(s)] = append(there[key(s)], i)
+	same := make([]int, len(a.Steps)) // the step of b, by that of a
+	taken := make([]bool, len(b.Steps))
+	for i := range same {
+		same[i] = -1
+	}
+	for _, key := range []func(Step) string{named, placed} {
+		there := map[string][]int{}
+		for j, s := range b.Steps {
+			if !taken[j] {
+				there[key(s)] = append(there[key(s)], j)
+			}
+		}
+		for i, s := range a.Steps {
+			if left := there[key(s)]; same[i] < 0 && key(s) != "" && len(left) > 0 {
+				same[i], there[key(s)], taken[left[0]] = left[0], left[1:], true
+			}
+		}
 	}
 	for i, s := range a.Steps {
-		row := Difference{Name: s.Name, A: i, B: -1, Delta: s.Busy}
-		if same := there[key(s)]; len(same) > 0 {
-			row.B, there[key(s)] = same[0], same[1:]
+		row := Difference{Name: s.Name, A: i, B: same[i], Delta: s.Busy}
+		if row.B >= 0 {
 			row.Delta -= b.Steps[row.B].Busy
 		}
 		c.Rows = append(c.Rows, row)
 	}
-	for i, s := range b.Steps {
-		if slices.Contains(there[key(s)], i) {
-			c.Rows = append(c.Rows, Difference{Name: s.Name, A: -1, B: i, Delta: -s.Busy})
+	for j, s := range b.Steps {
+		if !taken[j] {
+			c.Rows = append(c.Rows, Difference{Name: s.Name, A: -1, B: j, Delta: -s.Busy})
 		}
 	}
 	slices.SortStableFunc(c.Rows, func(x, y Difference) int { return compare(y.Delta, x.Delta) })
@@ -156,8 +174,18 @@ func side(b *Build) Side {
 	return Side{Ref: b.Ref, Name: b.Name, Status: b.Status, Started: b.Started, Duration: b.Duration, Steps: b.Steps, Lanes: b.Lanes, Critical: b.Critical}
 }
 
-// key is a step's name without its number, which changes when a line is added above.
-func key(s Step) string {
+// placed is where a step is in its stage, and which instruction it is; "" where its
+// name does not say.
+func placed(s Step) string {
+	word, _, _ := strings.Cut(s.Text, " ")
+	if !strings.Contains(s.Stage, "/") {
+		return ""
+	}
+	return s.Stage + "] " + word
+}
+
+// named is a step's name without its number, which changes when a line is added above.
+func named(s Step) string {
 	stage := s.Stage
 	for i := len(stage) - 1; i >= 0; i-- {
 		if c := stage[i]; c != '/' && (c < '0' || c > '9') {

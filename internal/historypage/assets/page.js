@@ -74,7 +74,7 @@
     for (const s of [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 15000, 30000, 60000, 120000, 300000, 600000, 1800000, 3600000, 7200000, 21600000, 86400000]) if (s >= raw) return s;
     return 86400000 * Math.ceil(raw / 86400000);
   };
-  const tick = (ms, step) => ms === 0 ? '0' : step < 1000 ? ms + ' ms' : ms < 60000 ? ms / 1000 + ' s' : took(ms);
+  const tick = (ms, step) => ms === 0 ? '0' : step < 100 ? ms + ' ms' : step < 1000 ? (ms / 1000).toFixed(1) + ' s' : ms < 60000 ? ms / 1000 + ' s' : took(ms);
   const timeline = (steps, laneCount, total, o) => {
     total = Math.max(total, 1, ...steps.map((s) => s.end));
     const inner = h('div', { class: 'tl-in' });
@@ -317,7 +317,7 @@
   const attachments = (b) => {
     if (!b.attachments) return h('p', { class: 'empty panel' }, 'Nothing hangs on this record.');
     const content = (a) => {
-      if (a.content) return h('details', null, h('summary', null, 'Show'), h('pre', { tabindex: '0' }, a.content));
+      if (a.content) return h('details', null, h('summary', null, 'Show the content'), h('pre', { tabindex: '0' }, a.content));
       if (!live) return null;
       const pre = h('pre', { tabindex: '0' }, 'reading …');
       let asked = false;
@@ -325,10 +325,10 @@
         if (!e.target.open || asked) return;
         asked = true;
         try { pre.textContent = (await get('api/attachment?ref=' + encodeURIComponent(b.ref) + '&digest=' + encodeURIComponent(a.digest))).content; } catch (err) { asked = false; pre.textContent = err.message; }
-      } } }, h('summary', null, 'Show'), pre);
+      } } }, h('summary', null, 'Show the content'), pre);
     };
-    return h('div', { class: 'panel scroll' }, h('table', null, h('caption', { class: 'unseen' }, 'What hangs on the record'), head([['Type'], ['Platform'], ['Digest'], ['Content']]),
-      h('tbody', null, b.attachments.map((a) => h('tr', null, h('th', { scope: 'row' }, a.type), h('td', null, a.platform || ''), h('td', { class: 'mono' }, a.digest), h('td', null, content(a)))))));
+    return h('div', { class: 'panel scroll' }, h('table', null, h('caption', { class: 'unseen' }, 'What hangs on the record'), head([['Type'], ['Platform'], ['Digest']]),
+      h('tbody', null, b.attachments.map((a) => { const c = content(a); return [h('tr', { class: c ? 'with' : undefined }, h('th', { scope: 'row' }, a.type), h('td', { class: 'flat' }, a.platform || ''), h('td', { class: 'mono' }, a.digest)), c && h('tr', { class: 'more' }, h('td', { colspan: 3 }, c))]; }))));
   };
 
   const buildView = (root) => {
@@ -425,7 +425,7 @@
     const one = (name, s, k) => h('section', { 'aria-labelledby': 'h-' + k },
       h('div', { class: 'bar-tools' }, h('h2', { id: 'h-' + k }, name + ': ', h('a', { href: toBuild(s.ref) }, s.name)), badge(s.status), h('span', { class: 'muted' }, took(s.duration) + ', began ' + when(s.started))),
       h('div', { class: 'panel' }, timeline(s.steps, s.lanes, total, { prefix: k + '-', label: 'Timeline of ' + name }).el));
-    const cell = (s) => s ? [took(s.busy), ' ', badge(s.state)] : h('span', { class: 'muted' }, 'not there');
+    const cell = (s) => s ? [s.state !== 'done' && [badge(s.state), ' '], took(s.busy)] : h('span', { class: 'muted' }, 'not there');
     const d = c.a.duration - c.b.duration;
     fill(root, h('h1', { id: 'title', tabindex: '-1' }, 'Two builds'),
       h('p', { class: 'ref' }, 'A is held against B. Steps are matched by what they do.'),
@@ -438,11 +438,13 @@
   };
 
   // ---- builders and builds ----
+  // shownPlatforms leaves out the variants of amd64, which all have, and many others.
+  const shownPlatforms = (all) => { const some = all.filter((p) => !/^linux\/amd64\/v/.test(p)); return some.slice(0, 3).join(', ') + (some.length > 3 ? ` and ${n(some.length - 3)} more` : ''); };
   const overview = (root) => {
     const picked = new Set();
     let all = null, text = '', status = '', last = '';
     const builders = h('tbody'), builds = h('tbody', { id: 'builds' }), counted = h('span', { class: 'count', role: 'status' });
-    const cmp = button('Compare', () => { const [a, b] = [...picked]; location.hash = '#/compare/' + encodeURIComponent(a) + '/with/' + encodeURIComponent(b); }, { id: 'compare', disabled: true });
+    const cmp = button('Compare', () => { const [a, b] = all.builds.map((x) => x.ref).filter((r) => picked.has(r)); location.hash = '#/compare/' + encodeURIComponent(a) + '/with/' + encodeURIComponent(b); }, { id: 'compare', disabled: true });
     const filter = h('input', { type: 'search', id: 'filter', autocomplete: 'off', spellcheck: 'false', on: { input: (e) => { text = e.target.value.toLowerCase(); drawBuilds(); } } });
     const states = h('select', { id: 'state', on: { change: (e) => { status = e.target.value; drawBuilds(); } } }, ['', 'running', 'completed', 'failed', 'canceled'].map((s) => h('option', { value: s }, s || 'all')));
     const notes = h('div');
@@ -455,9 +457,9 @@
     const keepFocus = (f) => { const id = document.activeElement && document.activeElement.id; f(); if (id && $(id) && document.activeElement !== $(id)) $(id).focus({ preventScroll: true }); };
     const drawBuilders = () => fill(builders, all.builders.length ? all.builders.map((b) => [
       h('tr', null, h('th', { scope: 'row' }, h('strong', null, b.name), ' ', h('span', { class: 'muted' }, b.driver), b.current && ' (chosen)'), h('td', { colspan: 5 }, b.error || '')),
-      (b.nodes || []).map((x) => h('tr', { class: 'sub' }, h('th', { scope: 'row' }, x.name, h('div', { class: 'muted mono' }, x.endpoint)),
-        h('td', null, badge(x.health === 'running' ? 'healthy' : x.health === 'error' ? 'failed' : x.health === '' ? 'waiting' : 'away', x.health === 'running' ? 'healthy' : x.health || 'asking'), x.error && h('div', { class: 'muted' }, x.error)),
-        h('td', null, x.version || ''), h('td', null, (x.platforms || []).slice(0, 6).join(', ') + ((x.platforms || []).length > 6 ? ' …' : '')),
+      (b.nodes || []).map((x) => h('tr', { class: 'sub' }, h('th', { scope: 'row' }, x.name, h('div', { class: 'muted mono flat' }, x.endpoint)),
+        h('td', null, badge(x.health === 'running' ? 'healthy' : x.health === 'error' ? 'failed' : x.health === '' ? 'waiting' : 'away', x.health === 'running' ? 'healthy' : x.health || 'asking'), x.error && h('div', { class: 'muted wide' }, x.error)),
+        h('td', { class: 'flat' }, x.version || ''), h('td', { class: 'flat' }, shownPlatforms(x.platforms || [])),
         h('td', { class: 'num' }, x.running < 0 ? '–' : n(x.running)), h('td', { class: 'num' }, x.cache < 0 ? '–' : size(x.cache)))),
     ]) : h('tr', null, h('td', { colspan: 6, class: 'empty' }, 'There is no builder. berth create URL makes one.')));
     const drawBuilds = () => {
