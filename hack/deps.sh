@@ -14,6 +14,7 @@ all=(
   git:git iptables:iptables ip:iproute2 make:make gcc:gcc ld:binutils
   sshd:openssh-server ssh-keygen:openssh-client
   podman:podman
+  chromium:chromium
   pkg-config:pkg-config
 )
 

@@ -37,7 +37,7 @@ nothing that the others have. Builds that came in bundles are those of the build
 	}
 	cmd.PersistentFlags().DurationVar(&o.timeout, "timeout", 0, "how long to wait for each daemon (default: the node's connect-timeout, 20s)")
 	cmd.AddCommand(newHistoryExportCmd(a, &o), newHistoryImportCmd(a), newHistoryInspectCmd(a, &o), newHistoryLogsCmd(a, &o),
-		newHistoryLsCmd(a, &o), newHistoryRmCmd(a, &o), newHistoryTraceCmd(a, &o))
+		newHistoryLsCmd(a, &o), newHistoryOpenCmd(a, &o), newHistoryReportCmd(a, &o), newHistoryRmCmd(a, &o), newHistoryTraceCmd(a, &o))
 	return cmd
 }
 

@@ -49,6 +49,8 @@ func peerHistory() []struct {
 		{"history import", []peerFlag{
 			{"file", better, "without Docker Desktop: the records are kept in the state folder, and checked first", "TestHistoryBundlesBesideBuildx"},
 		}},
+		{"history open", nil},
+		{"history report", nil},
 		{"history trace", []peerFlag{
 			{"addr", notHere, "the trace is written, and no server is started for it; the flag is taken and does nothing", ""},
 			{"compare", better, "both traces are written, to be opened wherever", "TestHistoryBundlesBesideBuildx"},
@@ -64,7 +66,7 @@ func TestHistoryFlagTable(t *testing.T) {
 	tests := endToEndTests(t)
 	var page bytes.Buffer
 	page.WriteString("# The flags of `berth history`, beside those of buildx\n\nEvery command of `docker buildx history` v0.38 with its flags, and what they are here; `--builder`, `--debug` and `--timeout` are those of all commands. " +
-		"The page is made from the commands and checked by a test (`go test ./internal/cli -run TestHistoryFlagTable -update` writes it); the last column names the end-to-end test in `test/` that shows the flag at work on a real daemon. `history open` is not here.\n")
+		"The page is made from the commands and checked by a test (`go test ./internal/cli -run TestHistoryFlagTable -update` writes it); the last column names the end-to-end test in `test/` that shows the flag at work on a real daemon.\n")
 	for _, c := range peerHistory() {
 		cmd, _, err := root.Find(strings.Fields(c.command))
 		if err != nil || cmd.CommandPath() != "berth "+c.command {
