@@ -46,7 +46,9 @@ type outputs struct {
 
 // gone tells whether something may have been exported that cannot be taken back. A
 // call has no outputs.
-func (o *outputs) gone() bool { return o != nil && o.irrevocable && o.exporting.Load() }
+func (outs *outputs) gone() bool {
+	return outs != nil && outs.irrevocable && outs.exporting.Load()
+}
 
 // sink is one place.
 type sink interface {
