@@ -341,7 +341,8 @@ func (c *choice) ask(ctx context.Context, m *member) {
 	}
 	m.offered = builder.Offered(m.Node, builder.Status{Workers: workers})
 	if len(workers) > 0 && len(workers[0].Platforms) > 0 {
-		m.native = platforms.FormatAll(platforms.Normalize(workers[0].Platforms[0]))
+		own := platforms.Normalize(workers[0].Platforms[0])
+		m.native = own.OS + "/" + own.Architecture
 	}
 	m.told = false
 	if request.CapabilitiesOf(m.conn.Version()).ActiveBuilds() {

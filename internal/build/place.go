@@ -25,7 +25,7 @@ type member struct {
 	pool.Member
 	conn    *remote.Conn
 	offered []ocispecs.Platform
-	native  string // the platform that it builds for when none is named; "" until it has said so
+	native  string // OS and architecture that it builds for when none is named; "" until it has said so
 	err     error
 
 	asked    time.Time // when it was begun to connect; zero where it was not
@@ -281,12 +281,14 @@ func (s *search) result() error {
 // first that can run what is built for it. A node that cannot be reached may be the
 // one that was meant, so before w goes to a worse one it is an error.
 //
+// Unless the order is the owner's, members whose machine is of w's kind come first.
+//
 // That nobody offers w is an error too: which of them was meant to cross-build, only
 // the owner can say. A builder with one daemon is different: there is no choice.
 func (p *placement) pick(w ocispecs.Platform, now time.Time, need func(*member)) (int, error) {
 	owned := allOwned(p.nodes(), []ocispecs.Platform{w})
 	var s search
-	near := -1
+	near, foreign := -1, -1
 	for _, i := range p.tried() {
 		m := p.members[i]
 		owner := offers(m.Node.Platforms, w)
@@ -301,6 +303,10 @@ func (p *placement) pick(w ocispecs.Platform, now time.Time, need func(*member))
 			continue
 		}
 		switch able := owner || len(p.members) == 1 || offers(m.offered, w); {
+		case able && !owner && p.foreign(m, w):
+			if foreign < 0 && !m.full() {
+				foreign = i
+			}
 		case able && m.full():
 			s.full = true
 		case able:
@@ -310,6 +316,8 @@ func (p *placement) pick(w ocispecs.Platform, now time.Time, need func(*member))
 		}
 	}
 	switch err := s.result(); {
+	case foreign >= 0 && !s.full:
+		return foreign, nil
 	case errors.Is(err, errUndecided), errors.Is(err, errFull):
 		return 0, err
 	case err != nil:
@@ -320,6 +328,16 @@ func (p *placement) pick(w ocispecs.Platform, now time.Time, need func(*member))
 		return near, nil
 	}
 	return 0, p.nobody(w)
+}
+
+// foreign tells whether m builds for w, but its machine is of another kind: where
+// any of several may be chosen, one that has to emulate w, or was set up for
+// something else, is taken only when none is there that need not.
+func (p *placement) foreign(m *member, w ocispecs.Platform) bool {
+	if p.policy == "" || p.policy == endpoint.PoolFirst || m.native == "" {
+		return false
+	}
+	return m.native != w.OS+"/"+w.Architecture
 }
 
 // pickNative finds the member for a build that names no platform. It is for the

@@ -12,6 +12,7 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/buildkittest"
 	"github.com/berthbuild/berth/internal/dial/dialtest"
+	"github.com/berthbuild/berth/internal/endpoint"
 	"github.com/berthbuild/berth/internal/remote"
 	"github.com/containerd/platforms"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -112,6 +113,40 @@ func TestChoose(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q", c.name, short(chosen), err, c.chosen)
 		case c.err != "" && (err == nil || err.Error() != c.err):
 			t.Errorf("%s: %v, want %q", c.name, err, c.err)
+		}
+	}
+}
+
+// A member that has to emulate a platform is taken when no other is there.
+func TestForeign(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	emulates := func() *member {
+		return &member{answered: true, native: "linux/amd64", offered: plats("linux/amd64", "linux/arm64")}
+	}
+	real := func() *member { return &member{answered: true, native: "linux/arm64", offered: plats("linux/arm64")} }
+	full := func(m *member) *member {
+		m.told, m.active, m.Target.Options.MaxBuilds = true, 1, 1
+		return m
+	}
+	down := &member{answered: true, err: errors.New("b is down")}
+	for _, c := range []struct {
+		name    string
+		policy  endpoint.Pool
+		members []*member
+		chosen  string
+		err     error
+	}{
+		{"the one of that kind", endpoint.PoolAffinity, []*member{emulates(), real()}, "1:linux/arm64", nil},
+		{"which is waited for when it is full", endpoint.PoolAffinity, []*member{emulates(), full(real())}, "", errFull},
+		{"and not when it is down", endpoint.PoolAffinity, []*member{emulates(), down}, "0:linux/arm64", nil},
+		{"nor when it is slow", endpoint.PoolAffinity, []*member{emulates(), {asked: now.Add(-patience)}}, "0:linux/arm64", nil},
+		{"its answer is waited for", endpoint.PoolAffinity, []*member{emulates(), {asked: now}}, "", errUndecided},
+		{"the owner's order", endpoint.PoolFirst, []*member{emulates(), real()}, "0:linux/arm64", nil},
+	} {
+		p := &placement{members: c.members, policy: c.policy}
+		chosen, err := p.choose(plats("linux/arm64"), now, func(*member) {})
+		if !errors.Is(err, c.err) || short(chosen) != c.chosen {
+			t.Errorf("%s: %q, %v", c.name, short(chosen), err)
 		}
 	}
 }
