@@ -44,6 +44,11 @@ type Lapses interface {
 	Lapsed(ctx context.Context, address, why string)
 	// Recovered forgets that.
 	Recovered(ctx context.Context, address string)
+	// Native is the OS and architecture that the daemon at an address had when it
+	// answered last; "" where that is not known.
+	Native(address string) string
+	// SetNative remembers them.
+	SetNative(ctx context.Context, address, native string)
 }
 
 // choice is the choosing of daemons out of several, for one run.
@@ -190,7 +195,11 @@ func (c *choice) gather(ctx context.Context, policy endpoint.Pool) *placement {
 	kept := slices.Sorted(slices.Values(order))
 	for _, i := range kept {
 		m := found[i]
-		p.members = append(p.members, &member{Member: m})
+		one := &member{Member: m}
+		if c.o.Lapses != nil {
+			one.was = c.o.Lapses.Native(m.Key())
+		}
+		p.members = append(p.members, one)
 	}
 	for _, i := range order {
 		at, _ := slices.BinarySearch(kept, i)
@@ -359,6 +368,9 @@ func (c *choice) note(ctx context.Context, m *member) {
 	case c.o.Lapses == nil || ctx.Err() != nil || m.Err != nil:
 	case m.err == nil:
 		c.o.Lapses.Recovered(ctx, m.Key())
+		if m.native != "" && m.Node.Name == c.nodes[0].Name {
+			c.o.Lapses.SetNative(ctx, m.Key(), m.native)
+		}
 	case errors.As(m.err, &f):
 		c.o.Lapses.Lapsed(ctx, m.Key(), f.Cause.Error())
 	}

@@ -39,6 +39,9 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 	if repeatable {
 		left = retries(b, o)
 	}
+	if o.Lapses == nil {
+		o.Lapses = &recall{}
+	}
 	lostAt := map[string]int{}
 	for races := 0; ; {
 		res, err := f(o)
@@ -57,7 +60,7 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 		address := lost.Target.Endpoint.String()
 		lostAt[address]++
 		where := o.elsewhere(address, lost, lostAt[address] > 1)
-		if o.Lapses != nil && where.avoid[address] {
+		if where.avoid[address] {
 			o.Lapses.Lapsed(ctx, address, lost.Verdict.Text)
 		}
 		o = where

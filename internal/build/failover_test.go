@@ -20,33 +20,6 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// memory is Lapses in memory.
-type memory struct {
-	mu   sync.Mutex
-	away map[string]string
-}
-
-func (m *memory) Away(address string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.away[address] != ""
-}
-
-func (m *memory) Lapsed(_ context.Context, address, why string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.away == nil {
-		m.away = map[string]string{}
-	}
-	m.away[address] = why
-}
-
-func (m *memory) Recovered(_ context.Context, address string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.away, address)
-}
-
 // first has the nodes tried as they stand.
 func first(nodes ...builder.Node) *builder.Builder {
 	for i := range nodes {
@@ -95,7 +68,7 @@ func TestFailover(t *testing.T) {
 				return nil, ctx.Err()
 			}, "linux/amd64")
 			good := daemon(t, nil, "linux/amd64")
-			lapses := &memory{}
+			lapses := &recall{}
 			o.Lapses = lapses
 			b := first(node("bad", bad.Endpoint()), node("good", good.Endpoint()))
 			if c.opts != "" {
@@ -195,7 +168,7 @@ func TestFailoverEnds(t *testing.T) {
 func TestLapsesAreTriedLast(t *testing.T) {
 	dialtest.NoLeaks(t)
 	a, b := daemon(t, nil, "linux/amd64"), daemon(t, nil, "linux/amd64")
-	lapses := &memory{}
+	lapses := &recall{}
 	o := options(t)
 	o.Lapses = lapses
 	nodes := first(node("a", a.Endpoint()), node("b", b.Endpoint())).Nodes

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +25,7 @@ type member struct {
 	conn    *remote.Conn
 	offered []ocispecs.Platform
 	native  string // OS and architecture that it builds for when none is named; "" until it has said so
+	was     string // native, as it was remembered
 	err     error
 
 	asked    time.Time // when it was begun to connect; zero where it was not
@@ -342,8 +342,8 @@ func (p *placement) foreign(m *member, w ocispecs.Platform) bool {
 
 // pickNative finds the member for a build that names no platform. It is for the
 // first node's own platform, and any member with that one may do it. Where the first
-// node does not say which that is, the others may only stand in for it when they all
-// have the same.
+// node does not answer, what it was the last time counts; where that is not known,
+// nobody stands in for it: an image for another platform is worse than none.
 func (p *placement) pickNative(now time.Time, need func(*member)) (int, error) {
 	native, err := p.nativeOf(now, need)
 	if err != nil {
@@ -387,30 +387,22 @@ func (p *placement) nativeOf(now time.Time, need func(*member)) (string, error) 
 			return "", errUndecided
 		}
 	}
-	all := map[string]bool{}
-	var others search
+	known := ""
 	for _, m := range p.members {
-		if m.Node.Name == p.first {
-			continue
-		}
-		if usable, _ := others.see(m, now, need); usable {
-			all[m.native] = true
+		if m.Node.Name == p.first && known == "" {
+			known = m.was
 		}
 	}
-	switch found := slices.Sorted(maps.Keys(all)); {
-	case others.waiting:
-		return "", errUndecided
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1 && s.down != nil:
-		return "", hint.Wrap(s.down, "the platform to build for is that of node "+p.first,
-			"name one, and another node may do it: --platform "+found[0])
+	switch {
+	case known != "":
+		return known, nil
 	case s.waiting:
 		return "", errUndecided
-	case others.down != nil && s.down != nil:
-		return "", fmt.Errorf("%w; %w", s.down, others.down)
+	case s.down == nil:
+		return "", nil
 	}
-	return "", s.down
+	return "", hint.Wrap(s.down, "the platform to build for is that of node "+p.first,
+		"name one, and another node that offers it may build: --platform linux/amd64")
 }
 
 // nobody says who offers what, and how to change that.

@@ -44,6 +44,10 @@ func TestChoose(t *testing.T) {
 		m.told, m.active, m.Target.Options.MaxBuilds = true, 2, 2
 		return m
 	}
+	was := func(m *member, native string) *member {
+		m.was = native
+		return m
+	}
 	kind := func(m *member, native string) *member {
 		m.native = native
 		return m
@@ -91,12 +95,13 @@ func TestChoose(t *testing.T) {
 		{"one has enough, and one is down", []*member{busy(up("linux/amd64")), down("b")}, "linux/amd64", "", "every daemon has as many builds as it may have"},
 		{"no platform: the first node's own", []*member{kind(up(), "linux/amd64"), kind(up(), "linux/arm64")}, "", "0:", ""},
 		{"no platform, the first has enough", []*member{busy(kind(up(), "linux/amd64")), kind(up(), "linux/arm64"), kind(up(), "linux/amd64")}, "", "2:", ""},
-		{"no platform, the first is down", []*member{down("a"), kind(up(), "linux/amd64"), kind(up(), "linux/amd64")}, "", "1:", ""},
-		{"no platform, the first is slow", []*member{slow(), kind(up(), "linux/amd64")}, "", "1:", ""},
-		{"no platform, the first is down, and the others differ", []*member{down("a"), kind(up(), "linux/arm64"), kind(up(), "linux/amd64")}, "", "",
+		{"no platform, the first is down", []*member{was(down("a"), "linux/amd64"), kind(up(), "linux/arm64"), kind(up(), "linux/amd64")}, "", "2:", ""},
+		{"no platform, the first is slow", []*member{was(slow(), "linux/amd64"), kind(up(), "linux/amd64")}, "", "1:", ""},
+		{"no platform, the first is slow, and nobody knows its platform", []*member{slow(), kind(up(), "linux/amd64")}, "", "", "an answer is missing"},
+		{"no platform, the first is down, and nobody knows its platform", []*member{down("a"), kind(up(), "linux/arm64")}, "", "",
 			"the platform to build for is that of node n0: a is down"},
-		{"no platform, the first is down, and another is not there yet", []*member{down("a"), kind(up(), "linux/arm64"), pending()}, "", "", "an answer is missing"},
-		{"no platform, all are down", []*member{down("a"), down("b")}, "", "", "a is down; b is down"},
+		{"no platform, the first is down, and another is not there yet", []*member{was(down("a"), "linux/arm64"), pending()}, "", "", "an answer is missing"},
+		{"no platform, all are down", []*member{was(down("a"), "linux/arm64"), down("b")}, "", "", "a is down; b is down"},
 		{"the owner's are down: no need to wait", []*member{fixed(down("a"), "linux/arm64"), pending()}, "linux/arm64", "", "no node for linux/arm64: a is down"},
 	} {
 		p := &placement{members: c.members, first: "n0"}

@@ -54,6 +54,14 @@ func (l *lapses) Recovered(ctx context.Context, address string) {
 	l.forget()
 }
 
+// Native implements build.Lapses.
+func (l *lapses) Native(address string) string { return l.store.Native(address) }
+
+// SetNative implements build.Lapses.
+func (l *lapses) SetNative(ctx context.Context, address, native string) {
+	_ = l.store.SetNative(ctx, address, native)
+}
+
 func (l *lapses) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -110,3 +110,38 @@ func (s *Store) changeLapses(ctx context.Context, now time.Time, change func(map
 		return s.writeFile(s.path(lapsesFile), data, fileMode)
 	})
 }
+
+// nativesFile remembers the platforms of daemons. It is ours.
+const nativesFile = "natives.json"
+
+// Native is the platform that the daemon at an address builds for when none is
+// named, as far as it is remembered: "" where it is not. It is a help only.
+func (s *Store) Native(address string) string { return s.natives()[address] }
+
+func (s *Store) natives() map[string]string {
+	all := map[string]string{}
+	data, err := readFile(s.path(nativesFile))
+	if err != nil || json.Unmarshal(data, &all) != nil {
+		return map[string]string{}
+	}
+	return all
+}
+
+// SetNative remembers it. What is remembered already costs no lock.
+func (s *Store) SetNative(ctx context.Context, address, native string) error {
+	if s.Native(address) == native {
+		return nil
+	}
+	return s.writing(ctx, func() error {
+		all := s.natives()
+		if len(all) >= maxLapses { // daemons come and go: those that live are remembered again
+			all = map[string]string{}
+		}
+		all[address] = native
+		data, err := json.Marshal(all)
+		if err != nil {
+			return err
+		}
+		return s.writeFile(s.path(nativesFile), data, fileMode)
+	})
+}

@@ -99,6 +99,24 @@ func TestLapsesTogether(t *testing.T) {
 	}
 }
 
+func TestNatives(t *testing.T) {
+	s := Open(t.TempDir())
+	if got := s.Native("tcp://a:1"); got != "" {
+		t.Errorf("nothing was remembered: %q", got)
+	}
+	for _, native := range []string{"linux/amd64", "linux/amd64", "linux/arm64"} {
+		if err := s.SetNative(t.Context(), "tcp://a:1", native); err != nil || s.Native("tcp://a:1") != native {
+			t.Errorf("%q is remembered: %v", s.Native("tcp://a:1"), err)
+		}
+	}
+	if err := os.WriteFile(s.path(nativesFile), []byte(`["x"]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetNative(t.Context(), "tcp://b:1", "linux/amd64"); err != nil || s.Native("tcp://b:1") != "linux/amd64" || s.Native("tcp://a:1") != "" {
+		t.Errorf("a damaged file is not written anew: %v", err)
+	}
+}
+
 func FuzzLapses(f *testing.F) {
 	f.Add([]byte(`{"tcp://a:1":{"at":"2026-01-02T03:04:05Z","until":"2026-01-02T03:04:10Z","times":1,"why":"refused"}}`))
 	f.Add([]byte(`{}`))
