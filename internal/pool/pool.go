@@ -96,11 +96,9 @@ func behind(ctx context.Context, n builder.Node, schemes dial.Registry) []Member
 	ctx, cancel := context.WithTimeout(ctx, lookup)
 	defer cancel()
 	found, err := find(ctx, t.Endpoint)
-	switch {
-	case err != nil:
-		// As it is dialled: that finds the same, with the reason in its place.
-		return []Member{one}
-	case len(found) == 0:
+	if err != nil || len(found) < 2 {
+		// As it stands: dialling it finds the same, with the reason in its place, and
+		// what people are told is what they know.
 		return []Member{one}
 	}
 	var all []Member
