@@ -111,6 +111,7 @@ func onlyRights(t *testing.T, k *lab.Kube, berth *lab.CLI) {
 		"services buildkitd: get",
 		"statefulsets.apps buildkitd: get",
 	}
+	slices.Sort(want)
 	if !slices.Equal(got, want) {
 		t.Errorf("rights:\n%s\nwanted:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
