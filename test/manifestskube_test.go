@@ -37,7 +37,10 @@ spec:
 `, i, path)
 	}
 	k.Do(t, yaml.String(), "apply", "-f", "-")
-	t.Cleanup(func() { k.Do(t, "", "delete", "pvc,pv", "--all", "--wait") })
+	t.Cleanup(func() {
+		k.Do(t, "", "delete", "statefulset", "--all", "--now", "--wait") // which has them in use
+		k.Do(t, "", "delete", "pvc,pv", "--all", "--wait")
+	})
 }
 
 // printed applies what berth prints, and gives the lines of its comment that
