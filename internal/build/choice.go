@@ -60,15 +60,13 @@ type choice struct {
 	all    bool // there is work for many
 	o      Options
 
-	began time.Time
-	step  *progress.Step // shown while nobody can be had; nil until then
-	said  string
-	when  time.Time
+	step *progress.Step // shown while nobody can be had; nil until then
+	said string
+	when time.Time
 }
 
 // place makes rounds until members are found, or the time is over.
 func (c *choice) place(ctx context.Context) (_ *placement, err error) {
-	c.began = time.Now()
 	defer func() {
 		if c.step != nil {
 			c.step.Done(err)
@@ -76,7 +74,8 @@ func (c *choice) place(ctx context.Context) (_ *placement, err error) {
 	}()
 	settings := pool.SettingsOf(c.b.Nodes)
 	var p *placement
-	rest, gathered, full := firstRest, time.Time{}, time.Time{}
+	rest := firstRest
+	var gathered, full, failing time.Time // when they were found; since when they are full, or cannot be reached
 	for {
 		if p == nil || time.Since(gathered) > regather || full.IsZero() {
 			if p != nil {
@@ -87,6 +86,7 @@ func (c *choice) place(ctx context.Context) (_ *placement, err error) {
 				return placeOnOne(ctx, n, c.want, c.o)
 			}
 		}
+		began := time.Now()
 		err := c.round(ctx, p)
 		switch {
 		case err == nil:
@@ -97,7 +97,7 @@ func (c *choice) place(ctx context.Context) (_ *placement, err error) {
 			return nil, context.Cause(ctx)
 		case errors.Is(err, errFull):
 			if full.IsZero() {
-				full = time.Now()
+				full, failing = time.Now(), time.Time{}
 			}
 			waited := time.Since(full)
 			if waited > settings.Queue {
@@ -111,13 +111,15 @@ func (c *choice) place(ctx context.Context) (_ *placement, err error) {
 				return nil, context.Cause(ctx)
 			}
 		default:
-			full = time.Time{}
-			left := c.budget() - time.Since(c.began)
+			if full = (time.Time{}); failing.IsZero() {
+				failing, rest = began, firstRest
+			}
+			left := c.budget() - time.Since(failing)
 			if !heals(err) || left <= 0 {
 				p.close()
 				return nil, err
 			}
-			if time.Since(c.began) > patience {
+			if time.Since(failing) > patience {
 				c.tell("[internal] connecting to "+c.b.Name, fmt.Sprintf("waiting for one of %d daemons: %v, %s left", len(p.members), err, left.Round(time.Second)))
 			}
 			if !sleep(ctx, min(left, rest*4/5+rand.N(rest*2/5))) {

@@ -23,6 +23,7 @@ const (
 // give way: their err is *overtaken. The order is the daemon's, the same for all.
 type claim struct {
 	m    *member
+	stay bool // it waits for its turn where it is: what it sends can be read once only
 	lost bool // it gave way
 }
 
@@ -33,7 +34,7 @@ func claimFor(p part) *claim {
 	if p.ties != nil || p.Target.Options.MaxBuilds == 0 || !p.told {
 		return nil
 	}
-	return &claim{m: p.member}
+	return &claim{m: p.member, stay: !repeatable(p.req)}
 }
 
 // check is called when the daemon has the build, before it has anything to do for it.
@@ -47,6 +48,11 @@ func (c *claim) check(ctx context.Context, ref string) error {
 			return interrupted(ctx)
 		}
 		switch before, listed := pool.Rank(all, ref); {
+		case c.stay && listed && before >= c.m.Target.Options.MaxBuilds:
+			if !sleep(ctx, minRest) {
+				return context.Cause(ctx)
+			}
+			continue
 		case listed && before >= c.m.Target.Options.MaxBuilds:
 			c.lost = true
 			return &overtaken{node: c.m.Name}
