@@ -128,7 +128,7 @@ func TestForeign(t *testing.T) {
 	emulates := func() *member {
 		return &member{answered: true, native: "linux/amd64", offered: plats("linux/amd64", "linux/arm64")}
 	}
-	real := func() *member { return &member{answered: true, native: "linux/arm64", offered: plats("linux/arm64")} }
+	own := func() *member { return &member{answered: true, native: "linux/arm64", offered: plats("linux/arm64")} }
 	full := func(m *member) *member {
 		m.told, m.active, m.Target.Options.MaxBuilds = true, 1, 1
 		return m
@@ -141,12 +141,12 @@ func TestForeign(t *testing.T) {
 		chosen  string
 		err     error
 	}{
-		{"the one of that kind", endpoint.PoolAffinity, []*member{emulates(), real()}, "1:linux/arm64", nil},
-		{"which is waited for when it is full", endpoint.PoolAffinity, []*member{emulates(), full(real())}, "", errFull},
+		{"the one of that kind", endpoint.PoolAffinity, []*member{emulates(), own()}, "1:linux/arm64", nil},
+		{"which is waited for when it is full", endpoint.PoolAffinity, []*member{emulates(), full(own())}, "", errFull},
 		{"and not when it is down", endpoint.PoolAffinity, []*member{emulates(), down}, "0:linux/arm64", nil},
 		{"nor when it is slow", endpoint.PoolAffinity, []*member{emulates(), {asked: now.Add(-patience)}}, "0:linux/arm64", nil},
 		{"its answer is waited for", endpoint.PoolAffinity, []*member{emulates(), {asked: now}}, "", errUndecided},
-		{"the owner's order", endpoint.PoolFirst, []*member{emulates(), real()}, "0:linux/arm64", nil},
+		{"the owner's order", endpoint.PoolFirst, []*member{emulates(), own()}, "0:linux/arm64", nil},
 	} {
 		p := &placement{members: c.members, policy: c.policy}
 		chosen, err := p.choose(plats("linux/arm64"), now, func(*member) {})
