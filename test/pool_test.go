@@ -25,7 +25,7 @@ func poolOf(t *testing.T, n int, driverOpts string) (*lab.CLI, []*lab.BuildKitd)
 	berth := lab.Berth(t)
 	var all []*lab.BuildKitd
 	for i := range n {
-		bk := lab.BuildKit(t, lab.BuildKitOpts{TCP: true})
+		bk := lab.BuildKit(t, lab.BuildKitOpts{TCP: true, Unix: true})
 		args := []string{"create", "--name", "pool", "--node", fmt.Sprint("n", i)}
 		if i > 0 {
 			args = append(args, "--append")
@@ -234,6 +234,9 @@ func TestPoolLimit(t *testing.T) {
 	cancel()
 	watching.Wait()
 	t.Logf("at most %v builds at once on daemons with a limit of %d; %d of %d waited", most, limit, waited, builds)
+	if slices.Contains(most, 0) {
+		t.Errorf("builds at once on the daemons: %v", most)
+	}
 	for i, bk := range daemons {
 		// Those that gave way were listed for a moment, and are not among the records.
 		if n := atOnceOn(t, bk); n > limit+1 {
