@@ -376,6 +376,8 @@ func TestHistoryPageOpen(t *testing.T) {
 	release := make(chan struct{})
 	held := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	t.Cleanup(held.Close)
+	letGo := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(letGo) // or the server would wait for it
 	const evil = "</script><script>alert('name')</script><img src=x onerror=alert(2)>"
 	good := lab.ShellContext(t, "COPY sh /bin/sleep\nARG T=0\nRUN i=0; while [ $i -lt 400 ]; do echo line $i of the tests; i=$((i+1)); done\nRUN sleep $T\n", nil)
 	bad := lab.ShellContext(t, "RUN echo before\nRUN echo '"+evil+"'; printf 'failing \\033[2J\\n'; exit 7\n", nil)
@@ -389,6 +391,7 @@ func TestHistoryPageOpen(t *testing.T) {
 	client.WaitFor(" begun\n")
 
 	server := berth.Start("history", "open", "--no-browser")
+	server.WaitFor("http://") // on a stream of its own
 	server.WaitFor("until Ctrl-C\n")
 	url := strings.TrimSpace(server.Stdout())
 	c := openTab(t)
@@ -411,7 +414,7 @@ func TestHistoryPageOpen(t *testing.T) {
 	c.is(`document.activeElement.id === 'title'`)
 	c.click("#tab-log")
 	c.is(`document.querySelector('.log').textContent.includes('begun')`)
-	close(release)
+	letGo()
 	c.is(`document.querySelector('.head .badge.completed') !== null && document.querySelector('.log').textContent.includes('ended')`)
 	if r := client.Wait(); r.Code != 0 {
 		t.Error(r)
