@@ -122,11 +122,13 @@ func TestPoolPassesOver(t *testing.T) {
 	t.Parallel()
 	berth, daemons := poolOf(t, 2, "pool=first")
 	mute := lab.NewRelay(t, "127.0.0.1", daemons[0].TCPAddr())
-	mute.Silence(true)
 	berth.OK("create", "--name", "odd", "--node", "n0", "--driver-opt", "pool=first", mute.Addr())
 	berth.OK("create", "--name", "odd", "--append", "--node", "n1", "tcp://127.0.0.1:1")
 	berth.OK("create", "--name", "odd", "--append", "--node", "n2", daemons[1].TCPAddr())
 	dir := lab.Context(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"})
+	has(t, "progress", build(t, berth, dir, "--builder", "odd").Stderr, "using node n0 (first, ") // which tells its platform
+	mute.Cut()
+	mute.Silence(true)
 	for _, more := range [][]string{nil, {"--platform", "linux/amd64"}} {
 		r := build(t, berth, dir, append([]string{"--builder", "odd"}, more...)...)
 		has(t, "progress", r.Stderr, "using node n2 (first, ")

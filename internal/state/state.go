@@ -58,8 +58,9 @@ const (
 	maxName = 128
 
 	// defaultLockBudget is how long to wait for another process. File access
-	// under the lock takes milliseconds; one that takes longer hangs.
-	defaultLockBudget = 10 * time.Second
+	// under the lock takes milliseconds, and up to a second where a slow disk is
+	// flushed; one that takes longer hangs. Many may be waiting.
+	defaultLockBudget = 30 * time.Second
 
 	dirMode  = 0o700
 	fileMode = 0o600
