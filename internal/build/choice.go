@@ -388,7 +388,6 @@ func (c *choice) settle(ctx context.Context, p *placement) {
 		}
 		_, ok := p.chosen[i]
 		if ok {
-			m.wins++
 			using = append(using, m.Name)
 		}
 		if !ok && !c.all {
