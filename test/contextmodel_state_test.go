@@ -266,7 +266,7 @@ func (h *history) startOn(f *folder, daemon int) *modelBuild {
 	b.cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + h.berth.Home, "BUILDX_CONFIG=" + h.berth.BuildxConfig, "DOCKER_CONFIG=" + h.berth.DockerConfig,
 		"XDG_CACHE_HOME=" + join(h.berth.Home, ".cache"), "LANG=C.UTF-8", "BUILDX_NO_DEFAULT_ATTESTATIONS=1", lab.Mark(h.dir),
-		"GORACE=halt_on_error=0 exitcode=66 atexit_sleep_ms=0",
+		"GORACE=" + lab.GoRace,
 	}
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	b.cmd.Stdout, b.cmd.Stderr = &b.out, &b.said

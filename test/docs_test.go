@@ -148,7 +148,7 @@ func runGuide(t *testing.T, path string) {
 	caches := strings.Fields(string(goEnv))
 	sh := newShell(t, work, append(needs(t, path, work, bin), []string{
 		"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + work, "BUILDX_CONFIG=" + berth.BuildxConfig,
-		"DOCKER_CONFIG=" + berth.DockerConfig, "GOMODCACHE=" + caches[0], "GOCACHE=" + caches[1], "GOFLAGS=-buildvcs=false",
+		"DOCKER_CONFIG=" + berth.DockerConfig, "GOMODCACHE=" + caches[0], "GOCACHE=" + caches[1], "GOFLAGS=-buildvcs=false", "GORACE=" + lab.GoRace,
 	}...))
 	for _, s := range steps {
 		out, code := sh.run(s.command)

@@ -276,12 +276,13 @@ func TestImagetoolsThrottled(t *testing.T) {
 	images := lab.PushImages(t, registry.Addr()+"/src")
 	berth := lab.Berth(t)
 	var limited atomic.Int32
-	after := "1"
+	var after atomic.Value // a string
+	after.Store("1")
 	front := proxied(t, registry.Addr(), func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Path == "/v2/" || limited.Add(-1) < 0 {
 			return false
 		}
-		w.Header().Set("Retry-After", after)
+		w.Header().Set("Retry-After", after.Load().(string))
 		w.WriteHeader(http.StatusTooManyRequests)
 		return true
 	})
@@ -291,14 +292,14 @@ func TestImagetoolsThrottled(t *testing.T) {
 	has(t, "the answer", r.Stdout, images.Digest["multi:1"])
 
 	limited.Store(1000)
-	after = "100"
+	after.Store("100")
 	p := berth.Start("imagetools", "inspect", front+"/src/multi:1")
 	p.WaitFor("waiting 1m40s for " + front)
 	p.Interrupt()
 	if r := p.Wait(); r.Code != 130 || r.Stdout != "" {
 		t.Errorf("interrupted: %s", r)
 	}
-	after = "86400"
+	after.Store("86400")
 	r = berth.Fail("imagetools", "create", "--dry-run", front+"/src/multi:1")
 	has(t, "too long", r.Stderr, "hint: try again in 24h0m0s", "wants 24h0m0s of rest")
 }
@@ -310,12 +311,12 @@ func TestImagetoolsBrokenRegistry(t *testing.T) {
 	images := lab.PushImages(t, registry.Addr()+"/src")
 	berth := lab.Berth(t)
 	var broken atomic.Int32
-	lies := false
+	var lies atomic.Bool
 	front := proxied(t, registry.Addr(), func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/blobs/") || r.Method != http.MethodGet {
 			return false
 		}
-		if lies {
+		if lies.Load() {
 			_, _ = io.WriteString(w, "something else")
 			return true
 		}
@@ -331,7 +332,7 @@ func TestImagetoolsBrokenRegistry(t *testing.T) {
 	if status, header, _ := other.Get(t, "/v2/a/manifests/1"); status != 200 || header.Get("Docker-Content-Digest") != images.Digest["dmulti:1"] {
 		t.Errorf("%d %v", status, header)
 	}
-	lies = true
+	lies.Store(true)
 	for _, to := range []string{other.Addr() + "/b:1", "oci-layout://b:1"} {
 		r := berth.Fail("imagetools", "create", "-t", to, front+"/src/multi:1")
 		has(t, "a lie", lastLine(r.Stderr), front+"/src/multi@sha256:")

@@ -28,6 +28,11 @@ type CLI struct {
 	env map[string]string
 }
 
+// GoRace sets the race detector of the processes under test. Without more said it
+// has each of them sleep for a second before it ends, which thousands of calls make
+// an hour of.
+const GoRace = "halt_on_error=0 exitcode=66 atexit_sleep_ms=20"
+
 // Berth builds cmd/berth with the race detector, once for all tests of the
 // package, and gives a fresh world to run it in. A data race that it reports
 // fails the test.
@@ -54,7 +59,7 @@ func Berth(t testing.TB) *CLI {
 	c.env = map[string]string{
 		"HOME": c.Home, "BUILDX_CONFIG": c.BuildxConfig, "DOCKER_CONFIG": c.DockerConfig, "TMPDIR": tmp,
 		"DOCKER_HOST": "unix://" + filepath.Join(dir, "no-docker.sock"),
-		"GORACE":      "halt_on_error=0 exitcode=66",
+		"GORACE":      GoRace,
 	}
 	return c
 }

@@ -94,7 +94,7 @@ func (d *daemon) spawn() error {
 
 // baseEnv is all of the environment that the lab passes on.
 func baseEnv(dir string) []string {
-	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", markEnv + "=" + dir}
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LANG=C.UTF-8", "GORACE=" + GoRace, markEnv + "=" + dir}
 }
 
 func (d *daemon) ended() <-chan struct{} {
