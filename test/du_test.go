@@ -228,7 +228,7 @@ func TestDuAndPruneWithOneDown(t *testing.T) {
 	berth := lab.Berth(t)
 	berth.OK("create", "--name", "b", "--use", one.UnixAddr())
 	berth.OK("create", "--name", "b", "--append", two.TCPAddr())
-	fillCache(t, berth)
+	fillCache(t, berth, onFirst("b0", "b1"))
 	check := func(args ...string) {
 		t.Helper()
 		r := berth.Fail(args...)

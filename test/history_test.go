@@ -8,6 +8,7 @@ import (
 	"compress/gzip"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/berthbuild/berth/internal/rendezvous"
 	"github.com/berthbuild/berth/test/lab"
 )
 
@@ -39,17 +41,28 @@ func historyWorld(t *testing.T) (berth, buildx *lab.CLI, one, two *lab.BuildKitd
 	return berth, &x, one, two
 }
 
+// onFirst is the flag that has a build on the first of the nodes, wherever its
+// context is.
+func onFirst(nodes ...string) string {
+	for i := 0; ; i++ {
+		if key := fmt.Sprint("key-", i); rendezvous.Order(key, nodes)[0] == 0 {
+			return "--affinity=" + key
+		}
+	}
+}
+
 // fillHistory leaves records of several kinds, on both daemons.
 func fillHistory(t *testing.T, berth *lab.CLI, registry string) {
 	t.Helper()
 	good := lab.ShellContext(t, "RUN echo hello > /h\nARG FOO\nRUN echo $FOO >&2\n", nil)
+	first := onFirst("b0", "b1")
 	bad := lab.ShellContext(t, "RUN echo before\nRUN echo failing; exit 7\n", nil)
-	build(t, berth, good, "--builder", "b", "--build-arg", "FOO=<bar>", "--label", "l=1", "--provenance", "mode=max", "-t", registry+"/x:1", "--push")
-	build(t, berth, good, "--builder", "b", "--platform", "linux/amd64,linux/386", "-t", registry+"/y:1", "--push")
-	berth.Fail("build", "--builder", "b", bad)
-	build(t, berth, good, "--builder", "b", "--no-cache", "--add-host", "h:1.2.3.4", "--build-context", "other="+bad)
+	build(t, berth, good, "--builder", "b", first, "--build-arg", "FOO=<bar>", "--label", "l=1", "--provenance", "mode=max", "-t", registry+"/x:1", "--push")
+	build(t, berth, good, "--builder", "b", first, "--platform", "linux/amd64,linux/386", "-t", registry+"/y:1", "--push")
+	berth.Fail("build", "--builder", "b", first, bad)
+	build(t, berth, good, "--builder", "b", first, "--no-cache", "--add-host", "h:1.2.3.4", "--build-context", "other="+bad)
 	build(t, berth, good, "--builder", "two", "--build-arg", "BUILDKIT_BUILD_NAME=named")
-	build(t, berth, lab.Context(t, map[string]string{"sub/Other": "FROM scratch\nCOPY sub /\n"}), "--builder", "b", "-f", "sub/Other")
+	build(t, berth, lab.Context(t, map[string]string{"sub/Other": "FROM scratch\nCOPY sub /\n"}), "--builder", "b", first, "-f", "sub/Other")
 }
 
 func refsOf(t *testing.T, berth *lab.CLI, args ...string) []string {

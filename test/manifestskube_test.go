@@ -163,6 +163,15 @@ func drains(t *testing.T, k *lab.Kube, berth *lab.CLI) {
 	if again := berth.OK("build", "--builder", "one", "--progress=plain", context); strings.Count(again.Stderr, "CACHED") < 2 {
 		t.Errorf("the new pod has not the old one's cache:\n%s", again.Stderr)
 	}
+	// The builder that leads to all pods has the records of this one among them.
+	known := refsOf(t, berth, "--builder", "buildkitd")
+	for _, ref := range refsOf(t, berth, "--builder", "one") {
+		if !slices.Contains(known, ref) {
+			t.Errorf("the record %s of one pod is not among those of all: %q", ref, known)
+			continue
+		}
+		has(t, "the record", berth.OK("history", "inspect", "--builder", "buildkitd", ref, "--format", "{{.Ref}}").Stdout, ref)
+	}
 }
 
 // With certificates a client reaches the daemon by TCP, and with a forwarded

@@ -91,6 +91,7 @@ type Node struct {
 	tries   []string
 	err     error
 	source  Source
+	stored  string // see Stored
 }
 
 // Service works on the builders of one state folder.
@@ -296,7 +297,17 @@ func (s *Service) fromGroup(g state.Group) *Builder {
 // Behind is one daemon out of those that the node leads to, as a node of its own:
 // with a name and an endpoint that are its alone. It is stored nowhere.
 func (n Node) Behind(name string, t remote.Target) Node {
+	n.stored = n.Stored()
 	n.Name, n.Endpoint = name, t.Endpoint.String()
 	n.reach, n.options, n.err = t.Endpoint, t.Options, nil
 	return n
+}
+
+// Stored is the node's name in the state folder, which references to builds have:
+// Name, but for a node that stands for one daemon of several (Behind).
+func (n Node) Stored() string {
+	if n.stored != "" {
+		return n.stored
+	}
+	return n.Name
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/berthbuild/berth/internal/history"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/termtext"
 	"github.com/spf13/cobra"
 )
@@ -83,6 +84,7 @@ func (hs *histories) of(ctx context.Context, name string) (*history.History, err
 	if err != nil {
 		return nil, err
 	}
+	b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
 	h, err := history.Open(b, history.Options{Schemes: s.Schemes, Budget: hs.o.timeout, OnWait: hs.wait.show, Store: s.Store})
 	if err != nil {
 		return nil, err

@@ -44,7 +44,8 @@ type daemon struct {
 }
 
 func (d *daemon) builder() string { return d.builderName }
-func (d *daemon) node() string    { return d.n.Name }
+func (d *daemon) node() string    { return d.n.Stored() }
+func (d *daemon) name() string    { return d.n.Name }
 
 func (d *daemon) close() {
 	d.mu.Lock()

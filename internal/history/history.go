@@ -53,6 +53,10 @@ type Record struct {
 // Reference is builder/node/id.
 func (r *Record) Reference() string { return r.Builder + "/" + r.Node + "/" + r.Ref }
 
+// Daemon is the name of the daemon that has it: Node, and which of the daemons
+// where that leads to several ("node/pod-0").
+func (r *Record) Daemon() string { return r.place.name() }
+
 // Created is when the build began.
 func (r *Record) Created() time.Time { return r.GetCreatedAt().AsTime() }
 

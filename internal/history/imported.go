@@ -188,6 +188,7 @@ type folder struct{ store *state.Store }
 
 func (f *folder) builder() string         { return Imported }
 func (f *folder) node() string            { return importedNode }
+func (f *folder) name() string            { return importedNode }
 func (f *folder) close()                  {}
 func (f *folder) explain(err error) error { return err }
 

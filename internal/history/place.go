@@ -21,6 +21,8 @@ import (
 type place interface {
 	builder() string
 	node() string
+	// name is node, with the daemon's own name where the node leads to several.
+	name() string
 	// records gives those with the id, or all of them for "". With an error come
 	// those that can be read all the same.
 	records(ctx context.Context, id string) ([]*Record, error)

@@ -12,6 +12,7 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/diskuse"
 	"github.com/berthbuild/berth/internal/history"
+	"github.com/berthbuild/berth/internal/pool"
 	"github.com/containerd/platforms"
 )
 
@@ -153,6 +154,7 @@ func (d *Daemons) ask(all []*builder.Builder) []chan struct{} {
 func (d *Daemons) round(w *watched, b *builder.Builder) {
 	ctx, cancel := context.WithTimeoutCause(d.ctx, roundBudget, fmt.Errorf("the daemons have not answered within %s", roundBudget))
 	defer cancel()
+	b = d.expand(ctx, b)
 	d.mu.Lock()
 	w.b = b
 	of := nodesText(b)
@@ -224,6 +226,11 @@ func (d *Daemons) list(ctx context.Context, w *watched, b *builder.Builder, of s
 		h.Close()
 		w.h = nil
 	}
+}
+
+// expand gives a node for each daemon of the builder.
+func (d *Daemons) expand(ctx context.Context, b *builder.Builder) *builder.Builder {
+	return pool.Expand(ctx, b, d.o.Service.Schemes, nodeBudget)
 }
 
 func (d *Daemons) open(b *builder.Builder, budget time.Duration) (*history.History, error) {
@@ -326,7 +333,7 @@ func shownBuilder(b *builder.Builder, w *watched) Builder {
 		}
 		n.Running = 0
 		for _, r := range w.records {
-			if r.Node == b.Nodes[i].Name && r.Status() == history.Running {
+			if r.Daemon() == w.b.Nodes[i].Name && r.Status() == history.Running {
 				n.Running++
 			}
 		}
@@ -368,7 +375,7 @@ func (d *Daemons) find(ctx context.Context, ref history.Reference) (*history.His
 			return nil, nil, err
 		}
 	}
-	h, err := d.open(b, d.o.Budget)
+	h, err := d.open(d.expand(ctx, b), d.o.Budget)
 	if err != nil {
 		return nil, nil, err
 	}
