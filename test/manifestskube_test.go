@@ -86,6 +86,35 @@ func TestKubeManifests(t *testing.T) {
 	buildHello(t, berth)
 	t.Run("rights", func(t *testing.T) { onlyRights(t, k, berth) })
 	t.Run("drain", func(t *testing.T) { drains(t, k, berth) })
+	t.Run("failover", func(t *testing.T) { failsOver(t, k, berth) })
+}
+
+// failsOver takes a pod away at once, in the middle of a build that was given to it:
+// another pod builds it.
+func failsOver(t *testing.T, k *lab.Kube, berth *lab.CLI) {
+	out := t.TempDir()
+	context := lab.ShellContext(t, "RUN echo sta''rted; sleep 8\nRUN echo done > /result\n", nil)
+	p := berth.Start("build", "--progress=plain", "--no-cache", "-o", out, context)
+	p.WaitFor("started")
+	at := used(t, p.Stderr())[0]
+	_, pod, ok := strings.Cut(at, "/")
+	if !ok {
+		t.Fatalf("built on %q, which is no pod", at)
+	}
+	k.Do(t, "", "delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
+	r := p.Wait()
+	if r.Code != 0 {
+		t.Fatalf("exit %d: %s", r.Code, r)
+	}
+	has(t, "progress", r.Stderr, "building again: ")
+	if nodes := used(t, r.Stderr); nodes[len(nodes)-1] == at {
+		t.Errorf("built on %q again, which was taken away", at)
+	}
+	if got := read(t, join(out, "result")); got != "done\n" {
+		t.Errorf("the result is %q", got)
+	}
+	k.Do(t, "", "wait", "--for=create", "pod/"+pod, "--timeout=60s")
+	k.Do(t, "", "wait", "--for=condition=Ready", "pod/"+pod, "--timeout=120s")
 }
 
 // accountConfig is a kubeconfig with a token of a service account.

@@ -40,10 +40,14 @@ const (
 type Lapses interface {
 	// Away tells whether the daemon at an address is better tried last.
 	Away(address string) bool
-	// Lapsed remembers that it could not be reached, or failed.
+	// Lapsed remembers that it could not be reached, or was lost.
 	Lapsed(ctx context.Context, address, why string)
-	// Recovered forgets that.
+	// Recovered forgets that, since it has answered.
 	Recovered(ctx context.Context, address string)
+	// Unfit remembers that it answers, but cannot build.
+	Unfit(ctx context.Context, address, why string)
+	// Built forgets that, too.
+	Built(ctx context.Context, address string)
 	// Native is the OS and architecture that the daemon at an address had when it
 	// answered last; "" where that is not known.
 	Native(address string) string
@@ -438,7 +442,7 @@ func (c *choice) explain(p *placement) {
 			state = "answers" + m.load()
 		}
 		if c.o.Lapses != nil && c.o.Lapses.Away(m.Key()) {
-			state += " (could not be reached a short time ago)"
+			state += " (failed a short time ago)"
 		}
 		step.Log("  " + m.Name + ": " + state)
 	}

@@ -60,7 +60,10 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 		address := lost.Target.Endpoint.String()
 		lostAt[address]++
 		where := o.elsewhere(address, lost, lostAt[address] > 1)
-		if where.avoid[address] {
+		switch {
+		case lost.Verdict.Kind == outcome.Unfit:
+			o.Lapses.Unfit(ctx, address, lost.Verdict.Text)
+		case where.avoid[address]:
 			o.Lapses.Lapsed(ctx, address, lost.Verdict.Text)
 		}
 		o = where

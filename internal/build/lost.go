@@ -26,7 +26,7 @@ func explain(ctx context.Context, p part, in *inputs, err error, begun bool, o O
 	if why := in.failure(); why != nil {
 		return why
 	}
-	f := outcome.Facts{Err: err, Wire: p.conn.Wire(), Begun: begun}
+	f := outcome.Facts{Err: err, Wire: p.conn.Wire(), Begun: begun, Exporting: p.outs.begun()}
 	if in.unsent.failed(err) && in.snapped() && f.Wire.Err == nil && f.Wire.Session == nil {
 		in.distrust(ctx) // whatever it was
 		return &Elsewhere{Cause: err}
@@ -87,6 +87,8 @@ func (l *Lost) Error() string {
 		format = "%s takes no new builds: %s"
 	case k == outcome.Session:
 		format = "session with %s was lost " + when + ": %s"
+	case k == outcome.Unfit:
+		format = "%s cannot build: %s"
 	case k == outcome.Dropped, k == outcome.Taken:
 		format = "%s did not end the build: %s"
 	}
@@ -109,6 +111,8 @@ func (l *Lost) Hints() []string {
 		tries = append(tries, "build again when it is back, or on another builder: --builder NAME")
 	case outcome.Session:
 		tries = append(tries, again, "was this machine, or berth, suspended or very busy for more than 40 s?")
+	case outcome.Unfit:
+		tries = append(tries, "see what its cache holds: berth du --builder "+hint.Quote(l.Target.Builder), "make room in it: berth prune --builder "+hint.Quote(l.Target.Builder))
 	case outcome.Dropped, outcome.Taken, outcome.Unavailable:
 		tries = append(tries, again, "the daemon's log may say why")
 	default:

@@ -47,8 +47,11 @@ type outputs struct {
 // gone tells whether something may have been exported that cannot be taken back. A
 // call has no outputs.
 func (outs *outputs) gone() bool {
-	return outs != nil && outs.irrevocable && outs.exporting.Load()
+	return outs.begun() && outs.irrevocable
 }
+
+// begun tells whether a daemon has begun to export.
+func (outs *outputs) begun() bool { return outs != nil && outs.exporting.Load() }
 
 // sink is one place.
 type sink interface {

@@ -10,6 +10,7 @@ import (
 type recall struct {
 	mu      sync.Mutex
 	away    map[string]bool
+	unfit   map[string]bool // of those, the ones that answer
 	natives map[string]string
 }
 
@@ -21,18 +22,36 @@ func (r *recall) Away(address string) bool {
 }
 
 // Lapsed implements Lapses.
-func (r *recall) Lapsed(_ context.Context, address, _ string) { r.set(address, true) }
+func (r *recall) Lapsed(_ context.Context, address, _ string) { r.set(address, false) }
 
 // Recovered implements Lapses.
-func (r *recall) Recovered(_ context.Context, address string) { r.set(address, false) }
+func (r *recall) Recovered(_ context.Context, address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.unfit[address] {
+		delete(r.away, address)
+	}
+}
 
-func (r *recall) set(address string, away bool) {
+// Unfit implements Lapses.
+func (r *recall) Unfit(_ context.Context, address, _ string) { r.set(address, true) }
+
+// Built implements Lapses.
+func (r *recall) Built(_ context.Context, address string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.away, address)
+	delete(r.unfit, address)
+}
+
+func (r *recall) set(address string, unfit bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.away == nil {
-		r.away = map[string]bool{}
+		r.away, r.unfit = map[string]bool{}, map[string]bool{}
 	}
-	r.away[address] = away
+	r.away[address] = true
+	r.unfit[address] = unfit
 }
 
 // Native implements Lapses.

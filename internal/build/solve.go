@@ -62,6 +62,9 @@ func solve(ctx context.Context, p part, in *inputs, o Options) (_ Part, err erro
 	if err := settle(ctx, p, caps, resp.ExporterResponse, o); err != nil {
 		return Part{}, err
 	}
+	if o.Lapses != nil {
+		o.Lapses.Built(ctx, p.Target.Endpoint.String())
+	}
 	made := Part{
 		Node: p.Node.Name, Ref: opt.Ref, Platforms: p.req.Platforms,
 		Response: resp.ExporterResponse,

@@ -44,13 +44,25 @@ func (l *lapses) Away(address string) bool {
 
 // Lapsed implements build.Lapses.
 func (l *lapses) Lapsed(ctx context.Context, address, why string) {
-	_ = l.store.Lapsed(ctx, address, why, time.Now())
+	_ = l.store.Lapsed(ctx, address, state.Lapse{Why: why}, time.Now())
+	l.forget()
+}
+
+// Unfit implements build.Lapses.
+func (l *lapses) Unfit(ctx context.Context, address, why string) {
+	_ = l.store.Lapsed(ctx, address, state.Lapse{Why: why, Unfit: true}, time.Now())
 	l.forget()
 }
 
 // Recovered implements build.Lapses.
 func (l *lapses) Recovered(ctx context.Context, address string) {
-	_ = l.store.Recovered(ctx, address, time.Now())
+	_ = l.store.Recovered(ctx, address, false, time.Now())
+	l.forget()
+}
+
+// Built implements build.Lapses.
+func (l *lapses) Built(ctx context.Context, address string) {
+	_ = l.store.Recovered(ctx, address, true, time.Now())
 	l.forget()
 }
 

@@ -2,6 +2,7 @@ package outcome
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/containerd/typeurl/v2"
@@ -64,6 +65,18 @@ func refTaken(err error) bool {
 	said := err.Error()
 	i := strings.Index(said, "job ID ")
 	return i >= 0 && strings.HasSuffix(said[i:], " exists")
+}
+
+// ownTrouble tells whether the daemon could not do its own part of the work, which
+// another machine may. Errors of its kernel, which is Linux whatever ours is, come
+// as text alone; each ends the error, behind the path that it is about. What a program of the build says of a
+// full disk is in the program's log, and looks like any failure of it.
+func ownTrouble(err error) bool {
+	text := said(err)
+	return slices.ContainsFunc([]string{
+		"no space left on device", "disk quota exceeded", "read-only file system", "input/output error",
+		"cannot allocate memory", "too many open files", "too many open files in system",
+	}, func(errno string) bool { return strings.HasSuffix(text, ": "+errno) })
 }
 
 // said is what the other side says, without the layers of "failed to …" and

@@ -61,6 +61,7 @@ const (
 	Session     Kind = "session"     // the daemon lost touch with this machine, and went on until it needed it
 	Dropped     Kind = "dropped"     // the daemon cancelled the build by itself
 	Taken       Kind = "taken"       // another build has the same reference
+	Unfit       Kind = "unfit"       // the daemon's own machine cannot: its disk is full, say
 )
 
 // Retry is whether, and where, the same may be solved again: on a new
@@ -111,7 +112,10 @@ type Facts struct {
 	GaveUp error // why we ourselves ended the solve, other than for the user; nil when we did not
 	Wire   Wire
 	Begun  bool // the daemon had told something of the build
-	Look   Look // tells Closed, Ended and Cut apart
+	// Exporting: it had begun to export, so that what a disk or a registry says may
+	// be said of another one than its own.
+	Exporting bool
+	Look      Look // tells Closed, Ended and Cut apart
 }
 
 // Verdict is how it ended.
@@ -205,6 +209,8 @@ func told(f Facts) Verdict {
 		return lost(Dropped)
 	case refTaken(f.Err):
 		return lost(Taken)
+	case !f.Exporting && ownTrouble(f.Err):
+		return lost(Unfit)
 	}
 	return failed(Build)
 }
@@ -214,7 +220,7 @@ func failed(k Kind) Verdict { return Verdict{Class: Failed, Kind: k, Retry: Neve
 func lost(k Kind) Verdict {
 	v := Verdict{Class: Lost, Kind: k, Retry: Same}
 	switch k {
-	case GivenUp, Ended, Silent, Draining, Unavailable:
+	case GivenUp, Ended, Silent, Draining, Unavailable, Unfit:
 		v.Retry = Elsewhere
 	case Dropped, Taken:
 		v.Retry = Once

@@ -163,6 +163,10 @@ func TestTold(t *testing.T) {
 		{"10 a registry that is slow", outcome.Facts{Err: of(codes.DeadlineExceeded, "registry says nothing")}, outcome.Failed, outcome.Build, outcome.Never, ""},
 		{"10 an internal error", outcome.Facts{Err: of(codes.Internal, "x")}, outcome.Failed, outcome.Build, outcome.Never, ""},
 		{"10 a file that exists", outcome.Facts{Err: of(codes.Unknown, "job ID.txt exists not")}, outcome.Failed, outcome.Build, outcome.Never, ""},
+		{"11 a full disk", outcome.Facts{Err: of(codes.ResourceExhausted, "failed to add snapshot x to lease: write /var/lib/buildkit/containerdmeta.db: no space left on device")}, outcome.Lost, outcome.Unfit, outcome.Elsewhere, "lease: write /var/lib/buildkit/containerdmeta.db: no space left on device"},
+		{"11 a disk that fails", outcome.Facts{Err: of(codes.Unknown, "open /var/lib/buildkit/x: input/output error")}, outcome.Lost, outcome.Unfit, outcome.Elsewhere, "input/output error"},
+		{"11 a full disk while exporting, which may be ours", outcome.Facts{Err: of(codes.ResourceExhausted, "write /out/x: no space left on device"), Exporting: true}, outcome.Failed, outcome.Build, outcome.Never, ""},
+		{"11 a file that is called so", outcome.Facts{Err: of(codes.NotFound, "no space left on device: not found")}, outcome.Failed, outcome.Build, outcome.Never, ""},
 		{"10 before the connection ended", outcome.Facts{Err: of(codes.Unknown, "x"), Wire: outcome.Wire{Err: io.EOF}}, outcome.Failed, outcome.Build, outcome.Never, ""},
 	})
 }

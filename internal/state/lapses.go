@@ -33,6 +33,7 @@ type Lapse struct {
 	Until time.Time `json:"until"` // for how long others are preferred
 	Times int       `json:"times"` // how often, one after the other
 	Why   string    `json:"why,omitempty"`
+	Unfit bool      `json:"unfit,omitempty"` // it answers, but does not build
 }
 
 // Lapses are the remembered ones, by the daemon's address. It is a help only: what
@@ -57,9 +58,10 @@ func parseLapses(data []byte, now time.Time) map[string]Lapse {
 	return all
 }
 
-// Lapsed remembers that the daemon at an address could not be reached. Processes
-// that see the same within the pause count as one.
-func (s *Store) Lapsed(ctx context.Context, address, why string, now time.Time) error {
+// Lapsed remembers that the daemon at an address could not be reached, or, with
+// Unfit, did not build; of seen, only Why and Unfit count. Processes that see the
+// same within the pause count as one.
+func (s *Store) Lapsed(ctx context.Context, address string, seen Lapse, now time.Time) error {
 	return s.changeLapses(ctx, now, func(all map[string]Lapse) bool {
 		l := all[address]
 		if now.Before(l.Until) {
@@ -67,23 +69,31 @@ func (s *Store) Lapsed(ctx context.Context, address, why string, now time.Time) 
 		}
 		l.Times++
 		pause := firstPause << min(l.Times-1, 10)
+		why := seen.Why
 		if len(why) > maxWhy {
 			why = strings.ToValidUTF8(why[:maxWhy], "") + "…"
 		}
-		all[address] = Lapse{At: now.UTC(), Until: now.Add(min(pause, maxPause)).UTC(), Times: l.Times, Why: why}
+		all[address] = Lapse{At: now.UTC(), Until: now.Add(min(pause, maxPause)).UTC(), Times: l.Times, Why: why, Unfit: seen.Unfit}
 		return true
 	})
 }
 
-// Recovered forgets what was remembered of a daemon that has answered.
-func (s *Store) Recovered(ctx context.Context, address string, now time.Time) error {
-	if _, ok := s.Lapses(now)[address]; !ok {
+// Recovered forgets what was remembered of a daemon that has answered, or built: of
+// one that is unfit, its answers say nothing.
+func (s *Store) Recovered(ctx context.Context, address string, built bool, now time.Time) error {
+	has := func(all map[string]Lapse) bool {
+		l, ok := all[address]
+		return ok && (built || !l.Unfit)
+	}
+	if !has(s.Lapses(now)) {
 		return nil
 	}
 	return s.changeLapses(ctx, now, func(all map[string]Lapse) bool {
-		_, ok := all[address]
+		if !has(all) {
+			return false
+		}
 		delete(all, address)
-		return ok
+		return true
 	})
 }
 

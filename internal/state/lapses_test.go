@@ -25,7 +25,7 @@ func TestLapses(t *testing.T) {
 	pause := func(at time.Time) time.Duration { return s.Lapses(at)["tcp://a:1"].Until.Sub(at) }
 	lapse := func(at time.Time) {
 		t.Helper()
-		if err := s.Lapsed(t.Context(), "tcp://a:1", "refused "+strings.Repeat("x", 999), at); err != nil {
+		if err := s.Lapsed(t.Context(), "tcp://a:1", Lapse{Why: "refused " + strings.Repeat("x", 999)}, at); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -51,10 +51,10 @@ func TestLapses(t *testing.T) {
 	if got := s.Lapses(later.Add(-24 * time.Hour)); len(got) != 0 {
 		t.Errorf("a clock that was set back keeps it out: %v", got)
 	}
-	if err := s.Recovered(t.Context(), "tcp://a:1", later); err != nil || len(s.Lapses(later)) != 0 {
+	if err := s.Recovered(t.Context(), "tcp://a:1", false, later); err != nil || len(s.Lapses(later)) != 0 {
 		t.Errorf("not recovered: %v", err)
 	}
-	if err := s.Recovered(t.Context(), "tcp://b:1", later); err != nil {
+	if err := s.Recovered(t.Context(), "tcp://b:1", false, later); err != nil {
 		t.Error(err)
 	}
 }
@@ -70,7 +70,7 @@ func TestLapsesTogether(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
-			if err := s.Lapsed(t.Context(), fmt.Sprint("tcp://", i, ":1"), "silent", now); err != nil {
+			if err := s.Lapsed(t.Context(), fmt.Sprint("tcp://", i, ":1"), Lapse{Why: "silent"}, now); err != nil {
 				t.Error(err)
 			}
 		})
@@ -90,7 +90,7 @@ func TestLapsesTogether(t *testing.T) {
 	if err := os.WriteFile(s.path(lapsesFile), data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Lapsed(t.Context(), "tcp://new:1", "silent", now.Add(time.Second)); err != nil {
+	if err := s.Lapsed(t.Context(), "tcp://new:1", Lapse{Why: "silent"}, now.Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	got := s.Lapses(now)
@@ -129,4 +129,18 @@ func FuzzLapses(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A daemon that answers but does not build is remembered until it has built.
+func TestLapseOfAnUnfitDaemon(t *testing.T) {
+	s, now := Open(filepath.Join(t.TempDir(), "buildx")), time.Now()
+	if err := s.Lapsed(t.Context(), "tcp://a:1", Lapse{Why: "its disk is full", Unfit: true}, now); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Recovered(t.Context(), "tcp://a:1", false, now); err != nil || !s.Lapses(now)["tcp://a:1"].Unfit {
+		t.Errorf("after an answer: %v, %v", s.Lapses(now), err)
+	}
+	if err := s.Recovered(t.Context(), "tcp://a:1", true, now); err != nil || len(s.Lapses(now)) != 0 {
+		t.Errorf("after a build: %v, %v", s.Lapses(now), err)
+	}
 }

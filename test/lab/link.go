@@ -203,6 +203,14 @@ func (k *Link) Drop() {
 	k.do("ip", "netns", "exec", k.name, "iptables", "-A", "INPUT", "-j", "DROP")
 }
 
+// DropFrom is Drop for what comes from one of this machine's addresses on the link,
+// as "tcp://host:port".
+func (k *Link) DropFrom(addr string) {
+	k.t.Helper()
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(addr, "tcp://"))
+	k.do("ip", "netns", "exec", k.name, "iptables", "-A", "INPUT", "-p", "tcp", "--sport", port, "-j", "DROP")
+}
+
 func (k *Link) do(name string, args ...string) {
 	k.t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
