@@ -202,7 +202,8 @@ func TestPoolFailover(t *testing.T) {
 // waits, and all are built.
 func TestPoolLimit(t *testing.T) {
 	t.Parallel()
-	const builds, daemonCount, limit = 18, 3, 2
+	const daemonCount = 3
+	builds, limit := int(modelNumber(t, "BERTH_POOL_CLIENTS", 18)), int(modelNumber(t, "BERTH_POOL_LIMIT", 2))
 	berth, daemons := poolOf(t, daemonCount, fmt.Sprint("max-builds=", limit))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -221,11 +222,11 @@ func TestPoolLimit(t *testing.T) {
 	var all []*lab.Process
 	for i := range builds {
 		dir := sleeper(t, fmt.Sprint("limit-", i), 2, "")
-		all = append(all, berth.Cmd("build", "--progress", "plain", "--affinity", fmt.Sprint(i), ".").Dir(dir).Start())
+		all = append(all, berth.Cmd("build", "--progress", "plain", "--affinity", fmt.Sprint(i), ".").Dir(dir).Limit(10*time.Minute).Start())
 	}
 	waited := 0
 	for _, p := range all {
-		r := within(t, "build", p, time.Now().Add(2*time.Minute))
+		r := within(t, "build", p, time.Now().Add(10*time.Minute))
 		if r.Code != 0 {
 			t.Errorf("exit %d: %s", r.Code, r.Stderr)
 		}
