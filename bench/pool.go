@@ -3,11 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,14 +25,25 @@ const (
 )
 
 // poolScenarios are many builds at once on three daemons, which each run two steps
-// at a time; and one build on a builder of which one daemon swallows what it is sent.
+// at a time; and one build on a builder with one node, with a limit of builds, and
+// with another node that swallows what it is sent and of which nothing is remembered.
+// buildx is not asked the last, which it fails.
 func (b *bench) poolScenarios(ctx context.Context, only *regexp.Regexp) ([]scenario, error) {
-	together := scenario{
-		title: fmt.Sprintf("%d builds of %d s at once, on %d daemons that run %d steps at a time", poolBuilds, poolWork, poolDaemons, poolParallel),
-		state: "pool", atOnce: poolBuilds, runs: min(3, b.heavyRuns),
+	const cached = "a build that is cached, on a builder with one node"
+	quick := []string{"build", "--progress", "plain", "--platform", "linux/amd64", b.context}
+	all := []scenario{
+		{
+			title: fmt.Sprintf("%d builds of %d s at once, on %d daemons that run %d steps at a time", poolBuilds, poolWork, poolDaemons, poolParallel),
+			state: "pool", atOnce: poolBuilds, runs: min(3, b.heavyRuns),
+		},
+		{title: cached, state: "alone", args: map[string][]string{"berth": quick, "buildx": quick}},
+		{title: cached + " that has `max-builds`", state: "limited", args: map[string][]string{"berth": quick}},
+		{
+			title: cached + ", and another one before that, which swallows what it is sent", state: "hole", args: map[string][]string{"berth": quick},
+			before: func(_ context.Context, tool string) error { return b.forgetLapses(tool, "hole") },
+		},
 	}
-	blackholed := scenario{title: "a build with one of two nodes that swallows what it is sent", state: "hole"}
-	if b.heavyRuns == 0 || b.berth == "" || !only.MatchString(together.title) && !only.MatchString(blackholed.title) {
+	if b.heavyRuns == 0 || b.berth == "" || !slices.ContainsFunc(all, func(s scenario) bool { return only.MatchString(s.title) }) {
 		return nil, nil
 	}
 	shell, err := exec.LookPath("busybox")
@@ -58,36 +71,60 @@ func (b *bench) poolScenarios(ctx context.Context, only *regexp.Regexp) ([]scena
 			return nil, err
 		}
 		b.others = append(b.others, d)
-		for _, t := range b.tools() {
-			if t.name == "buildctl" {
-				continue
-			}
-			limit := ""
-			if t.name == "berth" {
-				limit = fmt.Sprintf(",max-builds=%d", poolParallel)
-			}
-			if err := b.addNode(ctx, t, "pool", fmt.Sprint("pool", i), i == 0, d, d.endpoint, limit); err != nil {
-				return nil, err
-			}
-			if i == 0 {
-				hole := b.others[len(b.others)-1]
-				if err := b.addNode(ctx, t, "hole", "hole0", true, hole, b.swallowing(), ""); err != nil {
-					return nil, err
-				}
-				if err := b.addNode(ctx, t, "hole", "hole1", false, hole, d.endpoint, ""); err != nil {
-					return nil, err
-				}
-			}
+		if err := b.addToPools(ctx, i, d); err != nil {
+			return nil, err
 		}
 	}
 	line := func(more ...string) []string {
 		return append([]string{"build", "--progress", "plain", "--no-cache", "--build-arg", "N={n}"}, append(more, dir)...)
 	}
-	together.args = map[string][]string{"berth": line("--affinity", "work-{n}"), "buildx": line()}
-	quick := []string{"build", "--platform", "linux/amd64", "--progress", "plain", b.context}
-	blackholed.args = map[string][]string{"berth": quick, "buildx": quick}
-	blackholed.runs = min(3, b.heavyRuns)
-	return []scenario{together, blackholed}, nil
+	all[0].args = map[string][]string{"berth": line("--affinity", "work-{n}"), "buildx": line()}
+	return all, nil
+}
+
+// addToPools gives both tools a node of the pool, and with the first daemon the
+// builders that are for one build.
+func (b *bench) addToPools(ctx context.Context, i int, d *daemon) error {
+	limit := fmt.Sprintf(",max-builds=%d", poolParallel)
+	for _, t := range b.tools() {
+		if t.name == "buildctl" {
+			continue
+		}
+		more := ""
+		if t.name == "berth" {
+			more = limit
+		}
+		if err := b.addNode(ctx, t, "pool", fmt.Sprint("pool", i), i == 0, d, d.endpoint, more); err != nil {
+			return err
+		}
+		if i > 0 {
+			continue
+		}
+		if err := b.addNode(ctx, t, "alone", "alone0", true, d, d.endpoint, ""); err != nil {
+			return err
+		}
+		if t.name != "berth" {
+			continue
+		}
+		if err := errors.Join(
+			b.addNode(ctx, t, "limited", "limited0", true, d, d.endpoint, limit),
+			b.addNode(ctx, t, "hole", "hole0", true, d, b.swallowing(), ",pool=first"),
+			b.addNode(ctx, t, "hole", "hole1", false, d, d.endpoint, ""),
+		); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetLapses has a tool know nothing of nodes that did not answer before.
+func (b *bench) forgetLapses(tool, state string) error {
+	for _, e := range b.env(tool, state) {
+		if dir, ok := strings.CutPrefix(e, "BUILDX_CONFIG="); ok {
+			return os.RemoveAll(filepath.Join(dir, "lapses.json"))
+		}
+	}
+	return nil
 }
 
 // swallowing is the endpoint of a hole that takes connections and never answers.
