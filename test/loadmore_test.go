@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -228,15 +229,17 @@ func TestLoadFar(t *testing.T) {
 		t.Errorf("%d bytes were sent for 3.4 MB", n)
 	}
 
-	// The ssh is a stand-in that runs docker's helper here: what is real is the
-	// engine behind the helper.
+	// By ssh, as docker does it: a session that runs docker's helper on the far side.
 	lab.Need(t, "docker")
-	near := t.TempDir()
-	script := "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift 2\nexport DOCKER_HOST='" + engine.Host() + "'\nexec sh -c \"$*\"\n"
-	if err := os.WriteFile(join(near, "ssh"), []byte(script), 0o755); err != nil {
+	docker, err := exec.LookPath("docker")
+	if err != nil {
 		t.Fatal(err)
 	}
-	check(berth.With("DOCKER_HOST=ssh://somewhere", "PATH="+near+":"+os.Getenv("PATH")), "loading 1 of 6 layers")
+	server := lab.SSH(t, lab.SSHDOpts{Path: filepath.Dir(docker) + ":/usr/bin:/bin", Env: []string{"DOCKER_HOST=" + engine.Host()}})
+	near := t.TempDir()
+	server.Program(t, near)
+	check(berth.With("DOCKER_HOST=ssh://root@127.0.0.1:"+server.Port, "PATH="+near+":"+os.Getenv("PATH")), "loading 1 of 6 layers")
+	has(t, "sshd's log", server.Log(), "Accepted publickey for root", "Starting session: command")
 }
 
 // Five hundred images in the engine cost no more questions than five.

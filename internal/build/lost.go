@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/berthbuild/berth/internal/dial"
@@ -112,7 +113,11 @@ func (l *Lost) Hints() []string {
 	case outcome.Session:
 		tries = append(tries, again, "was this machine, or berth, suspended or very busy for more than 40 s?")
 	case outcome.Unfit:
-		tries = append(tries, "see what its cache holds: berth du --builder "+hint.Quote(l.Target.Builder), "make room in it: berth prune --builder "+hint.Quote(l.Target.Builder))
+		if name := hint.Quote(l.Target.Builder); strings.HasSuffix(l.Verdict.Text, "no space left on device") {
+			tries = append(tries, "see what its cache holds: berth du --builder "+name, "make room in it: berth prune --builder "+name)
+		} else {
+			tries = append(tries, "the daemon's log, and that of its machine's kernel, may say more")
+		}
 	case outcome.Dropped, outcome.Taken, outcome.Unavailable:
 		tries = append(tries, again, "the daemon's log may say why")
 	default:

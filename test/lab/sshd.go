@@ -16,9 +16,10 @@ import (
 
 // SSHDOpts says what kind of ssh server to start.
 type SSHDOpts struct {
-	NoForwarding bool   // the server opens no sockets for its users
-	Path         string // PATH of the commands that are run on it; "": the system's
-	Config       string // more lines of sshd_config
+	NoForwarding bool     // the server opens no sockets for its users
+	Path         string   // PATH of the commands that are run on it; "": the system's
+	Config       string   // more lines of sshd_config
+	Env          []string // of the commands that are run on it, each "KEY=value"
 }
 
 // SSHD is OpenSSH's server with throwaway keys and without passwords. Who has
@@ -73,7 +74,7 @@ func newSSHD(dir string, opts SSHDOpts) (*SSHD, error) {
 		"AuthorizedKeysFile " + s.Key + ".pub", "StrictModes no", "PermitRootLogin prohibit-password",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "UsePAM no", "PidFile none", "LogLevel VERBOSE",
 		// What it runs is found by the lab's mark.
-		"SetEnv PATH=" + path + " " + Mark(dir),
+		"SetEnv " + strings.Join(append([]string{"PATH=" + path, Mark(dir)}, opts.Env...), " "),
 	}
 	if opts.NoForwarding {
 		config = append(config, "DisableForwarding yes")
