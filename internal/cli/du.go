@@ -9,7 +9,6 @@ import (
 
 	"github.com/berthbuild/berth/internal/diskuse"
 	"github.com/berthbuild/berth/internal/hint"
-	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/spf13/cobra"
 )
@@ -84,7 +83,7 @@ func (a *app) runDu(ctx context.Context, o duOptions) error {
 	if err != nil {
 		return err
 	}
-	b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
+	b = a.expand(ctx, b)
 	w := a.newWaiting()
 	defer w.close()
 	all, err := diskuse.List(ctx, b, filter, diskuse.Options{Schemes: s.Schemes, Budget: o.timeout, OnWait: w.show})

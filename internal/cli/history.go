@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/history"
 	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/termtext"
@@ -84,13 +85,18 @@ func (hs *histories) of(ctx context.Context, name string) (*history.History, err
 	if err != nil {
 		return nil, err
 	}
-	b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
+	b = hs.a.expand(ctx, b)
 	h, err := history.Open(b, history.Options{Schemes: s.Schemes, Budget: hs.o.timeout, OnWait: hs.wait.show, Store: s.Store})
 	if err != nil {
 		return nil, err
 	}
 	hs.opened[name] = h
 	return h, nil
+}
+
+// expand gives a node for each daemon of a builder.
+func (a *app) expand(ctx context.Context, b *builder.Builder) *builder.Builder {
+	return pool.Expand(ctx, b, a.service().Schemes, snapshotBudget)
 }
 
 // find finds a record, and tells of nodes that could not be asked when it may be

@@ -81,7 +81,7 @@ func (a *app) runHistoryOpen(ctx context.Context, o historyOpenOptions) error {
 			return err
 		}
 	}
-	source := historypage.NewDaemons(historypage.Options{Service: a.service(), Only: only, Budget: o.timeout, Dir: a.dir})
+	source := historypage.NewDaemons(historypage.Options{Service: a.service(), Only: only, Budget: o.timeout, Dir: a.dir, Expand: a.expand})
 	defer source.Close()
 	server := historypage.NewServer(l, source, first)
 	if _, err := fmt.Fprintln(a.io.Out, server.URL()); err != nil {

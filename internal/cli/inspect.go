@@ -72,7 +72,7 @@ func (a *app) runInspect(ctx context.Context, name string, o inspectOptions) err
 		return err
 	}
 	if !o.bootstrap {
-		b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
+		b = a.expand(ctx, b)
 	}
 	statuses, failed := a.look(ctx, s, b, o)
 	var seen []pool.Sight // what each of several has to do

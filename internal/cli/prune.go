@@ -11,7 +11,6 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/diskuse"
 	"github.com/berthbuild/berth/internal/hint"
-	"github.com/berthbuild/berth/internal/pool"
 	"github.com/berthbuild/berth/internal/ui"
 	"github.com/docker/go-units"
 	"github.com/moby/buildkit/client"
@@ -108,7 +107,7 @@ func (a *app) runPrune(ctx context.Context, o pruneOptions) error {
 	if err != nil {
 		return err
 	}
-	b = pool.Expand(ctx, b, s.Schemes, snapshotBudget)
+	b = a.expand(ctx, b)
 	if !o.force {
 		question := warnDangling
 		if o.all {

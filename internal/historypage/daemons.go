@@ -12,7 +12,6 @@ import (
 	"github.com/berthbuild/berth/internal/builder"
 	"github.com/berthbuild/berth/internal/diskuse"
 	"github.com/berthbuild/berth/internal/history"
-	"github.com/berthbuild/berth/internal/pool"
 	"github.com/containerd/platforms"
 )
 
@@ -35,6 +34,10 @@ type Options struct {
 	Only    string        // this builder only; "" is all
 	Budget  time.Duration // for connecting to a node for one build; 0 is the node's own
 	Dir     string        // the working directory
+
+	// Expand gives a node for each daemon of a builder, where a node leads to several.
+	// It may be nil: each node is one daemon then.
+	Expand func(context.Context, *builder.Builder) *builder.Builder
 }
 
 // Daemons is the Source that asks the daemons of builders. It must be closed.
@@ -230,7 +233,12 @@ func (d *Daemons) list(ctx context.Context, w *watched, b *builder.Builder, of s
 
 // expand gives a node for each daemon of the builder.
 func (d *Daemons) expand(ctx context.Context, b *builder.Builder) *builder.Builder {
-	return pool.Expand(ctx, b, d.o.Service.Schemes, nodeBudget)
+	if d.o.Expand == nil {
+		return b
+	}
+	ctx, cancel := context.WithTimeout(ctx, nodeBudget)
+	defer cancel()
+	return d.o.Expand(ctx, b)
 }
 
 func (d *Daemons) open(b *builder.Builder, budget time.Duration) (*history.History, error) {
