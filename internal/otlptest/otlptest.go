@@ -178,16 +178,19 @@ func Tree(all []Span) string {
 	return text.String()
 }
 
-// hold waits while the test wants that.
-func (c *Collector) hold(ctx context.Context) {
+// hold waits while the test wants that. The error is ctx's: who waited no longer gets
+// no answer, since an answer at the last moment may still arrive.
+func (c *Collector) hold(ctx context.Context) error {
 	if c.opt.Hold == nil {
-		return
+		return nil
 	}
 	select {
 	case <-c.opt.Hold:
 	case <-c.done:
 	case <-ctx.Done():
+		return ctx.Err()
 	}
+	return nil
 }
 
 func (c *Collector) take(r *coltracepb.ExportTraceServiceRequest, headers map[string]string) {
@@ -230,7 +233,9 @@ type service struct {
 
 // Export implements coltracepb.TraceServiceServer.
 func (s service) Export(ctx context.Context, r *coltracepb.ExportTraceServiceRequest) (*coltracepb.ExportTraceServiceResponse, error) {
-	s.c.hold(ctx)
+	if err := s.c.hold(ctx); err != nil {
+		return nil, err
+	}
 	if s.c.opt.Refuse != nil {
 		return nil, s.c.opt.Refuse
 	}
@@ -244,7 +249,9 @@ func (s service) Export(ctx context.Context, r *coltracepb.ExportTraceServiceReq
 }
 
 func (c *Collector) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	c.hold(r.Context())
+	if c.hold(r.Context()) != nil {
+		return
+	}
 	if c.opt.Refuse != nil {
 		http.Error(w, c.opt.Refuse.Error(), http.StatusInternalServerError)
 		return
