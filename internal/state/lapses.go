@@ -69,6 +69,9 @@ func (s *Store) Lapsed(ctx context.Context, address string, seen Lapse, now time
 		}
 		l.Times++
 		pause := firstPause << min(l.Times-1, 10)
+		if seen.Unfit { // a disk is not emptied in seconds
+			pause = maxPause
+		}
 		why := seen.Why
 		if len(why) > maxWhy {
 			why = strings.ToValidUTF8(why[:maxWhy], "") + "…"
