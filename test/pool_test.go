@@ -212,10 +212,13 @@ func TestPoolLimit(t *testing.T) {
 	for i, bk := range daemons {
 		c := bk.Client(t)
 		watching.Go(func() {
+			tick := time.NewTicker(20 * time.Millisecond) // which is all that a hot loop would see, at no cost for the builds
+			defer tick.Stop()
 			for ctx.Err() == nil {
 				if all, err := pool.Active(ctx, c); err == nil {
 					most[i] = max(most[i], len(all))
 				}
+				<-tick.C
 			}
 		})
 	}
@@ -236,7 +239,11 @@ func TestPoolLimit(t *testing.T) {
 	}
 	cancel()
 	watching.Wait()
-	t.Logf("at most %v builds at once on daemons with a limit of %d; %d of %d waited", most, limit, waited, builds)
+	gave := 0
+	for _, bk := range daemons {
+		gave += strings.Count(bk.Log(), "Solve returned error: rpc error: code = Unknown desc = node")
+	}
+	t.Logf("at most %v builds at once on daemons with a limit of %d; %d of %d waited; %d gave way when they were listed", most, limit, waited, builds, gave)
 	if slices.Contains(most, 0) {
 		t.Errorf("builds at once on the daemons: %v", most)
 	}
@@ -264,9 +271,12 @@ func atOnceOn(t *testing.T, bk *lab.BuildKitd) int {
 	}
 	most := 0
 	for _, r := range all {
+		if r.Error != nil { // it gave way, and the daemon has not let its record go
+			continue
+		}
 		n := 0
 		for _, other := range all {
-			if at := r.CreatedAt.AsTime(); !other.CreatedAt.AsTime().After(at) && other.CompletedAt.AsTime().After(at) {
+			if at := r.CreatedAt.AsTime(); other.Error == nil && !other.CreatedAt.AsTime().After(at) && other.CompletedAt.AsTime().After(at) {
 				n++
 			}
 		}

@@ -78,6 +78,7 @@ type Options struct {
 
 	prefer string          // the address of the member that is tried first
 	avoid  map[string]bool // those of members that are tried last
+	queue  *queue          // its waiting for room; nil where it does not outlast one choice
 }
 
 // Engine is a Docker engine that images can be loaded into.

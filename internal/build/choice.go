@@ -28,11 +28,39 @@ const patience = 500 * time.Millisecond
 const (
 	firstRest = 50 * time.Millisecond // where nobody could be reached; it grows
 	maxRest   = time.Second
-	fullRest  = time.Second            // where all have too many builds; it shrinks, so that who waits longest comes first
-	minRest   = 150 * time.Millisecond //
-	aging     = 10 * time.Second       // after this time it is half of fullRest
-	regather  = 10 * time.Second       // how often is looked for members that are new
+	regather  = 10 * time.Second // how often is looked for members that are new
 )
+
+// The times between two rounds where all daemons have too many builds.
+const (
+	fullRest = time.Second            // at first
+	minRest  = 150 * time.Millisecond // at last
+	aging    = 10 * time.Second       // after this time it is half of what it was
+	crowding = 4                      // how often it doubles for those who found a place and lost it to others
+)
+
+// queue is the waiting of one build for a daemon that has room. Who waits longest
+// asks most often, and so comes first. That alone would have hundreds ask at once, of
+// whom one finds the place that became free: who sees by that how many they are asks
+// less often, and so does everybody whose answers are slow to come.
+type queue struct {
+	since time.Time // zero where it has not waited
+	races int       // how often a place that was free was taken by another one
+}
+
+// begin has the waiting begin, if it has not.
+func (q *queue) begin() {
+	if q.since.IsZero() {
+		q.since = time.Now()
+	}
+}
+
+// rest is the mean time until a build that has waited asks again, when asking took a
+// time.
+func (q *queue) rest(waited, took time.Duration) time.Duration {
+	unit := float64(fullRest << min(q.races, crowding))
+	return max(minRest, 2*took, time.Duration(unit/(1+waited.Seconds()/aging.Seconds())))
+}
 
 // Lapses remembers daemons that could not be reached, for all processes, so that
 // others are tried first for a while. internal/state has the real one. All methods
@@ -79,9 +107,14 @@ func (c *choice) place(ctx context.Context) (_ *placement, err error) {
 	settings := pool.SettingsOf(c.b.Nodes)
 	var p *placement
 	rest := firstRest
-	var gathered, full, failing time.Time // when they were found; since when they are full, or cannot be reached
+	var gathered, failing time.Time // when they were found; since when they cannot be reached
+	full := false
+	q := c.o.queue
+	if q == nil {
+		q = &queue{}
+	}
 	for {
-		if p == nil || time.Since(gathered) > regather || full.IsZero() {
+		if p == nil || time.Since(gathered) > regather || !full {
 			if p != nil {
 				p.close()
 			}
@@ -100,22 +133,22 @@ func (c *choice) place(ctx context.Context) (_ *placement, err error) {
 			p.close()
 			return nil, context.Cause(ctx)
 		case errors.Is(err, errFull):
-			if full.IsZero() {
-				full, failing = time.Now(), time.Time{}
-			}
-			waited := time.Since(full)
+			full, failing = true, time.Time{}
+			took := time.Since(began)
+			q.begin()
+			waited := time.Since(q.since)
 			if waited > settings.Queue {
 				p.close()
 				return nil, c.tooLong(p, settings.Queue)
 			}
 			c.tell("[internal] waiting for a daemon of "+c.b.Name, fmt.Sprintf("%s, %s of %s waited", c.crowd(p), waited.Round(time.Second), settings.Queue))
-			between := max(minRest, time.Duration(float64(fullRest)/(1+waited.Seconds()/aging.Seconds())))
+			between := q.rest(waited, took)
 			if !sleep(ctx, between/2+rand.N(between)) {
 				p.close()
 				return nil, context.Cause(ctx)
 			}
 		default:
-			if full = (time.Time{}); failing.IsZero() {
+			if full = false; failing.IsZero() {
 				failing, rest = began, firstRest
 			}
 			left := c.budget() - time.Since(failing)
@@ -359,10 +392,13 @@ func (c *choice) ask(ctx context.Context, m *member) {
 		own := platforms.Normalize(workers[0].Platforms[0])
 		m.native = own.OS + "/" + own.Architecture
 	}
-	m.told = false
+	m.told, m.mute = false, nil
 	if request.CapabilitiesOf(m.conn.Version()).ActiveBuilds() {
-		if all, err := pool.Active(ctx, m.conn.Client()); err == nil {
+		switch all, err := pool.Active(ctx, m.conn.Client()); {
+		case err == nil:
 			m.active, m.told = len(all), true
+		case m.Target.Options.MaxBuilds > 0 && pool.Busy(err):
+			m.mute = err
 		}
 	}
 }
@@ -450,14 +486,22 @@ func (c *choice) explain(p *placement) {
 
 // crowd says how many daemons have no room.
 func (c *choice) crowd(p *placement) string {
-	n := 0
+	n, mute := 0, 0
 	for _, m := range p.members {
 		if m.err == nil && m.full() {
 			n++
+			if m.mute != nil {
+				mute++
+			}
 		}
 	}
-	if n == 1 {
+	switch {
+	case n == 1 && mute == 1:
+		return "the daemon has so much to do that it does not say how many builds it has"
+	case n == 1:
 		return "the daemon has as many builds as max-builds allows"
+	case mute > 0:
+		return fmt.Sprintf("all %d daemons that answer have as many builds as max-builds allows, or (%d of them) so much to do that they do not say so", n, mute)
 	}
 	return fmt.Sprintf("all %d daemons that answer have as many builds as max-builds allows", n)
 }

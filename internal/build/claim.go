@@ -1,9 +1,13 @@
 package build
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"time"
 
+	"github.com/berthbuild/berth/internal/endpoint"
+	"github.com/berthbuild/berth/internal/hint"
 	"github.com/berthbuild/berth/internal/pool"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
@@ -11,10 +15,11 @@ import (
 
 const (
 	// claimBudget is how long a build waits to see itself among those of its daemon.
-	claimBudget = 2 * time.Second
-	claimAgain  = 5 * time.Millisecond
+	// It is there within milliseconds, but for a daemon that has far too much to do.
+	claimBudget = 30 * time.Second
+	claimAgain  = 5 * time.Millisecond // at first; it grows
 	// unlist bounds taking the record of a build away that never was one.
-	unlist = 2 * time.Second
+	unlist = 10 * time.Second
 )
 
 // claim makes sure that a daemon with a limit of builds has room for this one. Two
@@ -25,6 +30,8 @@ type claim struct {
 	m    *member
 	stay bool // it waits for its turn where it is: what it sends can be read once only
 	lost bool // it gave way
+
+	budget, queue time.Duration // until it is listed; until its turn has come, where it stays
 }
 
 // claimFor is the claim of a part; nil where its daemon has no limit, or does not
@@ -34,32 +41,46 @@ func claimFor(p part) *claim {
 	if p.ties != nil || p.Target.Options.MaxBuilds == 0 || !p.told {
 		return nil
 	}
-	return &claim{m: p.member, stay: !repeatable(p.req)}
+	return &claim{m: p.member, stay: !repeatable(p.req), budget: claimBudget, queue: cmp.Or(p.Target.Options.QueueTimeout, pool.DefaultQueue)}
+}
+
+// look tells whether there still is room, just before the build is sent: since the
+// daemon was chosen the context was looked at, which takes a while. Whoever gives way
+// here leaves no trace on the daemon; for one that does not answer, check decides.
+func (c *claim) look(ctx context.Context) error {
+	all, err := pool.Active(ctx, c.m.conn.Client())
+	if err == nil && !c.stay && len(all) >= c.m.Target.Options.MaxBuilds {
+		return &overtaken{node: c.m.Name}
+	}
+	return interrupted(ctx)
 }
 
 // check is called when the daemon has the build, before it has anything to do for it.
-// A daemon that does not answer the question is not asked again: the build itself
-// will show whether it is there.
+// A daemon that cannot answer the question is not asked again; from one that has too
+// much to do to answer, the build goes elsewhere when that lasts.
 func (c *claim) check(ctx context.Context, ref string) error {
-	until := time.Now().Add(claimBudget)
-	for {
+	began := time.Now()
+	for rest := claimAgain; ; rest = min(2*rest, minRest) {
 		all, err := pool.Active(ctx, c.m.conn.Client())
-		if err != nil {
-			return interrupted(ctx)
-		}
-		switch before, listed := pool.Rank(all, ref); {
-		case c.stay && listed && before >= c.m.Target.Options.MaxBuilds:
-			if !sleep(ctx, minRest) {
-				return context.Cause(ctx)
+		before, listed := pool.Rank(all, ref)
+		over, waited := before >= c.m.Target.Options.MaxBuilds, time.Since(began)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && !pool.Busy(err), listed && !over:
+			return nil
+		case c.stay && (err != nil || listed):
+			if waited > c.queue {
+				return hint.New(fmt.Sprintf("node %s had no room within %s", c.m.Name, c.queue), "wait longer: the driver option "+endpoint.OptQueueTimeout)
 			}
-			continue
-		case listed && before >= c.m.Target.Options.MaxBuilds:
+			rest = minRest
+		case listed, err != nil && waited > c.budget:
 			c.lost = true
 			return &overtaken{node: c.m.Name}
-		case listed, time.Now().After(until):
+		case waited > c.budget: // it has answered, and lists others only
 			return nil
 		}
-		if !sleep(ctx, claimAgain) {
+		if !sleep(ctx, rest) {
 			return context.Cause(ctx)
 		}
 	}
@@ -70,9 +91,9 @@ func (c *claim) forget(ctx context.Context, ref string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), unlist)
 	defer cancel()
 	control := c.m.conn.Client().ControlClient()
-	for {
+	for rest := claimAgain; ; rest = min(2*rest, minRest) {
 		_, err := control.UpdateBuildHistory(ctx, &controlapi.UpdateBuildHistoryRequest{Ref: ref, Delete: true})
-		if err == nil || !sleep(ctx, claimAgain) {
+		if err == nil || !sleep(ctx, rest) {
 			return // whoever lists the records sees that it was cancelled
 		}
 	}
@@ -84,6 +105,10 @@ func (p part) solve(ctx context.Context, opt client.SolveOpt, statuses chan *cli
 	c := claimFor(p)
 	if c == nil {
 		return p.ties.solve(ctx, p.conn.Client(), opt, statuses)
+	}
+	if err := c.look(ctx); err != nil {
+		close(statuses) // as the client does
+		return nil, err
 	}
 	one := &ties{begin: func(ctx context.Context) error { return c.check(ctx, opt.Ref) }}
 	resp, err := one.solve(ctx, p.conn.Client(), opt, statuses)

@@ -43,20 +43,23 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 		o.Lapses = &recall{}
 	}
 	lostAt := map[string]int{}
-	for races := 0; ; {
+	o.queue = &queue{}
+	for {
 		res, err := f(o)
 		var lost *Lost
 		var race *overtaken
 		switch {
 		case err == nil || ctx.Err() != nil:
 			return res, err
-		case errors.As(err, &race) && repeatable && races < maxOvertaken:
-			races++
+		case errors.As(err, &race) && repeatable && o.queue.races < maxOvertaken:
+			o.queue.begin()
+			o.queue.races++
 			continue
 		case !errors.As(err, &lost) || left == 0 || lost.Exported || lost.Verdict.Retry == outcome.Never:
 			return res, notAgain(err, lost, left)
 		}
 		left--
+		*o.queue = queue{}
 		address := lost.Target.Endpoint.String()
 		lostAt[address]++
 		where := o.elsewhere(address, lost, lostAt[address] > 1)

@@ -225,7 +225,7 @@ func (p *placement) chooseFor(want []ocispecs.Platform) (map[int][]ocispecs.Plat
 		room := &placement{order: p.order, policy: p.policy, first: p.first}
 		for _, m := range p.members {
 			one := *m
-			one.told = false
+			one.told, one.mute = false, nil
 			room.members = append(room.members, &one)
 		}
 		chosen, err = room.choose(want, time.Now(), func(*member) {})

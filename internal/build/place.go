@@ -31,15 +31,17 @@ type member struct {
 	asked    time.Time // when it was begun to connect; zero where it was not
 	answered bool      // what stands above is known; set by the placement alone
 
-	active int  // builds that it has
-	told   bool // active is known
-	wins   int  // builds of this run that it was given
+	active int   // builds that it has
+	told   bool  // active is known
+	mute   error // why active is not known of one that has a limit, and could say so
+	wins   int   // builds of this run that it was given
 }
 
-// full tells whether the member has as many builds as its owner allows.
+// full tells whether the member has as many builds as its owner allows, or may have:
+// one with so much to do that it does not say how much gets nothing more.
 func (m *member) full() bool {
 	most := m.Target.Options.MaxBuilds
-	return most > 0 && m.told && m.active >= most
+	return most > 0 && (m.mute != nil || m.told && m.active >= most)
 }
 
 // placement says which member builds which platforms. It owns the members'

@@ -44,6 +44,10 @@ func TestChoose(t *testing.T) {
 		m.told, m.active, m.Target.Options.MaxBuilds = true, 2, 2
 		return m
 	}
+	mute := func(m *member) *member {
+		m.mute, m.Target.Options.MaxBuilds = errors.New("too much to do"), 2
+		return m
+	}
 	was := func(m *member, native string) *member {
 		m.was = native
 		return m
@@ -70,6 +74,8 @@ func TestChoose(t *testing.T) {
 			"no node of builder b offers linux/s390x: n0 offers linux/amd64, linux/386; n1 offers nothing"},
 		{"nobody's owner fixed it, and nobody offers it", []*member{fixed(up("linux/arm64"), "linux/arm64"), up("linux/amd64")}, "linux/arm64 linux/s390x", "",
 			"no node of builder b offers linux/s390x: n0 offers linux/arm64; n1 offers linux/amd64"},
+		{"one that does not say how much it has gets nothing", []*member{mute(up("linux/amd64")), up("linux/amd64")}, "linux/amd64", "1:linux/amd64", ""},
+		{"nobody says so", []*member{mute(up("linux/amd64")), busy(up("linux/amd64"))}, "linux/amd64", "", errFull.Error()},
 		{"one node is the only choice", []*member{fixed(up("linux/arm64"), "linux/arm64")}, "linux/s390x", "0:linux/s390x", ""},
 		{"a newer variant runs the older", []*member{up("linux/amd64"), up("linux/arm/v7")}, "linux/arm/v5", "1:linux/arm/v5", ""},
 		{"an older variant does not run the newer", []*member{up("linux/amd64"), up("linux/amd64/v2")}, "linux/amd64/v3", "",

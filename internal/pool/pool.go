@@ -30,6 +30,8 @@ import (
 	"github.com/berthbuild/berth/internal/rendezvous"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/grpcerrors"
+	"google.golang.org/grpc/codes"
 )
 
 // MaxMembers bounds how many daemons of one builder are asked for one piece of
@@ -152,8 +154,8 @@ type Settings struct {
 	Retries endpoint.Count
 }
 
-// defaultQueue is how long a build waits for a daemon that has room.
-const defaultQueue = time.Hour
+// DefaultQueue is how long a build waits for a daemon that has room.
+const DefaultQueue = time.Hour
 
 // SettingsOf reads them. A node whose options cannot be read says nothing.
 func SettingsOf(nodes []builder.Node) Settings {
@@ -177,7 +179,7 @@ func SettingsOf(nodes []builder.Node) Settings {
 		s.Policy = endpoint.PoolAffinity
 	}
 	if s.Queue == 0 {
-		s.Queue = defaultQueue
+		s.Queue = DefaultQueue
 	}
 	return s
 }
@@ -247,6 +249,16 @@ func Active(ctx context.Context, c *client.Client) ([]Running, error) {
 		return strings.Compare(a.Ref, b.Ref)
 	})
 	return all, nil
+}
+
+// Busy tells whether an error of Active is one of a daemon that has too much to do,
+// or is about to go: another time it may answer. With any other it never does.
+func Busy(err error) bool {
+	switch grpcerrors.Code(err) {
+	case codes.DeadlineExceeded, codes.Canceled, codes.Unavailable, codes.ResourceExhausted:
+		return true
+	}
+	return errors.Is(err, context.DeadlineExceeded)
 }
 
 // Rank is how many builds began before the one called ref; ok tells whether it is
