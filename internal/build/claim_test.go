@@ -145,3 +145,26 @@ func TestQueueRest(t *testing.T) {
 		}
 	}
 }
+
+// A daemon's clock may be wrong by any time. Who came first is told by that clock
+// alone, and never by ours.
+func TestClaimBesideWrongClocks(t *testing.T) {
+	dialtest.NoLeaks(t)
+	for _, wrong := range []time.Duration{-24 * time.Hour, 24 * time.Hour} {
+		now := timestamppb.New(time.Now().Add(wrong))
+		before, after := timestamppb.New(now.AsTime().Add(-time.Second)), timestamppb.New(now.AsTime().Add(time.Second))
+		other := now
+		m := busyDaemon(t, func() ([]*controlapi.BuildHistoryRecord, error) {
+			return []*controlapi.BuildHistoryRecord{{Ref: "own", CreatedAt: now}, {Ref: "other", CreatedAt: other}}, nil
+		})
+		var over *overtaken
+		other = before
+		if err := (&claim{m: m, budget: time.Minute}).check(t.Context(), "own"); !errors.As(err, &over) {
+			t.Errorf("wrong by %s, the other came first: %v", wrong, err)
+		}
+		other = after
+		if err := (&claim{m: m, budget: time.Minute}).check(t.Context(), "own"); err != nil {
+			t.Errorf("wrong by %s, ours came first: %v", wrong, err)
+		}
+	}
+}

@@ -153,7 +153,7 @@ func newTopView(builder string, seen []pool.Sight, now time.Time) topView {
 				steps = []string{}
 			}
 			m.Builds = append(m.Builds, topBuild{
-				Ref: b.Ref, Name: b.Name, Source: b.Source, Started: b.Started.UTC(), Seconds: now.Sub(b.Started).Seconds(), Steps: steps,
+				Ref: b.Ref, Name: b.Name, Source: b.Source, Started: b.Started.UTC(), Seconds: max(0, now.Sub(b.Started).Seconds()), Steps: steps,
 			})
 		}
 		v.Members = append(v.Members, m)

@@ -73,7 +73,7 @@ func (r *Record) Duration(now time.Time) time.Duration {
 	if r.CompletedAt != nil {
 		now = r.Ended()
 	}
-	return now.Sub(r.Created())
+	return max(0, now.Sub(r.Created())) // the daemon's clock may be ahead of ours
 }
 
 // Status is how far it has come.

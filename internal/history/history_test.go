@@ -363,3 +363,17 @@ func TestReadingFromASilentDaemon(t *testing.T) {
 		}
 	}
 }
+
+// On a daemon whose clock is ahead of ours a build begins in our future.
+func TestDurationBesideWrongClock(t *testing.T) {
+	running, ended := &Record{BuildHistoryRecord: rec("a", 0, runs)}, &Record{BuildHistoryRecord: rec("b", 0)}
+	if got := running.Duration(begin.Add(-time.Hour)); got != 0 {
+		t.Errorf("a running build: %s", got)
+	}
+	if got := running.Duration(begin.Add(time.Hour)); got != time.Hour {
+		t.Errorf("a running build: %s", got)
+	}
+	if got := ended.Duration(begin.Add(-time.Hour)); got != time.Second {
+		t.Errorf("one that has ended: %s", got)
+	}
+}
