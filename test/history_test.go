@@ -119,6 +119,9 @@ func TestHistoryBesideBuildx(t *testing.T) {
 		compare("inspect", ref, "--format", "json")
 		compare("logs", ref)
 	}
+	if r := berth.OK("history", "ls", "--builder", "one", "--limit", "1", "--format", "{{.Ref}}"); len(strings.Fields(r.Stdout)) != 1 || !strings.Contains(r.Stderr, "there are more") {
+		t.Errorf("of one daemon the newest: %s", r)
+	}
 	images := refsOf(t, berth, "--filter", "status=completed")
 	images = images[len(images)-2:] // those that were pushed
 	for _, args := range [][]string{

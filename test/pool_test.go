@@ -265,7 +265,7 @@ func TestPoolLimit(t *testing.T) {
 // atOnceOn is how many of a daemon's builds overlapped at the most.
 func atOnceOn(t *testing.T, bk *lab.BuildKitd) int {
 	t.Helper()
-	all, err := records.List(t.Context(), bk.Client(t), "")
+	all, err := records.List(t.Context(), bk.Client(t), records.Query{})
 	if err != nil {
 		t.Fatal(err)
 	}

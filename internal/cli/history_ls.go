@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -23,6 +25,7 @@ type historyLsOptions struct {
 	format  string
 	local   bool
 	noTrunc bool
+	limit   int
 }
 
 func newHistoryLsCmd(a *app, shared *historyOptions) *cobra.Command {
@@ -40,6 +43,9 @@ completed, error and canceled), and startedAt, completedAt and duration take <,
 <=, > and >=: a duration such as 30s, and for times also 2026-01-02T15:04:05Z.
 startedAt>24h is within the last day.
 
+Of each daemon the 50 newest are listed that have ended, as docker buildx does, and
+it is said when there are more: --limit 0 lists them all.
+
 --format takes table, json (one object a line), "table TEMPLATE", or a template
 over .Ref .Name .Status .CreatedAt .Duration .Builder .Node .Link.`,
 		Example: `  berth history ls --filter status=error --filter startedAt\>24h
@@ -54,6 +60,7 @@ over .Ref .Name .Status .CreatedAt .Duration .Builder .Node .Link.`,
 	f.StringArrayVar(&o.filters, "filter", nil, `only these records (format: "status=error", "duration>30s")`)
 	f.StringVar(&o.format, "format", ui.FormatTable, "table, json, or a template")
 	f.BoolVar(&o.local, "local", false, "only builds of the repository that the working directory is in")
+	f.IntVar(&o.limit, "limit", 50, "how many of each daemon, beside those that run; 0 is all")
 	f.BoolVar(&o.noTrunc, "no-trunc", false, "show names in full")
 	completeWith(cmd, "format", completeWords(ui.FormatTable, ui.FormatJSON))
 	completeWith(cmd, "filter", completeHistoryFilters)
@@ -74,6 +81,9 @@ func (a *app) runHistoryLs(ctx context.Context, o historyLsOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.limit < 0 {
+		return hint.New(fmt.Sprintf("--limit %d is negative", o.limit), "all of them: --limit 0")
+	}
 	if o.local {
 		info, err := gitinfo.Read(ctx, a.dir, false)
 		switch {
@@ -93,16 +103,20 @@ func (a *app) runHistoryLs(ctx context.Context, o historyLsOptions) error {
 	if err != nil {
 		return err
 	}
-	all, err := h.Records(ctx, filter)
+	all, more, err := h.Newest(ctx, filter, o.limit)
 	hs.wait.close()
 	if err != nil {
 		return err
 	}
 	failed := h.Failed()
 	if len(failed) < h.Nodes() || len(all) > 0 {
-		if err := show(historyRows(all, time.Now()), a.io.Out); err != nil {
+		out := bufio.NewWriter(a.io.Out)
+		if err := errors.Join(show(historyRows(all, time.Now()), out), out.Flush()); err != nil {
 			return err
 		}
+	}
+	if more {
+		fmt.Fprintf(a.io.Err, "Of each daemon the newest %d that ended are listed; there are more.\nhint: list them all: --limit 0\n", o.limit)
 	}
 	return a.nodesFailed(h.Name(), failed, "asked")
 }

@@ -121,7 +121,7 @@ func (d *daemon) explain(err error) error {
 	return hint.Wrap(err, t.String(), tries...)
 }
 
-func (d *daemon) records(ctx context.Context, id string) ([]*Record, error) {
+func (d *daemon) records(ctx context.Context, q Query) ([]*Record, error) {
 	budget := d.o.list
 	if budget == 0 {
 		budget = listBudget
@@ -130,7 +130,7 @@ func (d *daemon) records(ctx context.Context, id string) ([]*Record, error) {
 	err := d.with(ctx, func(ctx context.Context, c *remote.Conn) error {
 		ctx, cancel := context.WithTimeoutCause(ctx, budget, fmt.Errorf("the daemon has not listed its records within %s", budget))
 		defer cancel()
-		found, err := List(ctx, c.Client(), id)
+		found, err := List(ctx, c.Client(), q)
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
@@ -142,18 +142,19 @@ func (d *daemon) records(ctx context.Context, id string) ([]*Record, error) {
 		}
 		return nil
 	})
-	if err != nil && id != "" && isMissing(err) {
+	if err != nil && q.ID != "" && isMissing(err) {
 		return nil, nil // it was removed a moment ago
 	}
 	return all, err
 }
 
-// List gives the records that a daemon has at the moment, or the one with the id.
-// A build that ends while they are listed is there once, as it has ended.
-func List(ctx context.Context, c *client.Client, id string) ([]*controlapi.BuildHistoryRecord, error) {
+// List gives the records of q that a daemon has at the moment; one that does
+// not know bounds gives more. A build that ends while they are listed is there once,
+// as it has ended.
+func List(ctx context.Context, c *client.Client, q Query) ([]*controlapi.BuildHistoryRecord, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	events, err := c.ControlClient().ListenBuildHistory(ctx, &controlapi.BuildHistoryRequest{Ref: id, EarlyExit: true})
+	events, err := c.ControlClient().ListenBuildHistory(ctx, &controlapi.BuildHistoryRequest{Ref: q.ID, EarlyExit: true, Limit: int32(min(q.Newest, maxRecords))}) //nolint:gosec // it has a bound
 	if err != nil {
 		return nil, err
 	}

@@ -163,6 +163,9 @@ func (f Filter) OfRepository(url string) Filter {
 	})}
 }
 
+// All tells whether every record is chosen.
+func (f Filter) All() bool { return len(f.conditions) == 0 }
+
 // Match tells whether the record is chosen.
 func (f Filter) Match(r *Record, now time.Time) bool {
 	for _, c := range f.conditions {

@@ -377,3 +377,51 @@ func TestDurationBesideWrongClock(t *testing.T) {
 		t.Errorf("one that has ended: %s", got)
 	}
 }
+
+// Of each daemon the newest are given, and those that run; whether there are more is
+// told of those that the filter chooses.
+func TestNewest(t *testing.T) {
+	var asked []int32
+	server := func(all ...*controlapi.BuildHistoryRecord) string {
+		return buildkittest.New(t, buildkittest.Options{Records: func(req *controlapi.BuildHistoryRequest) ([]*controlapi.BuildHistoryRecord, error) {
+			asked = append(asked, req.Limit)
+			return all, nil // all, as one does that does not know bounds
+		}}).Endpoint()
+	}
+	a := server(rec("a1", 1), rec("a2", 2), rec("a3", 3), rec("a4", 4, runs))
+	for _, c := range []struct {
+		filter string
+		n      int
+		want   string
+		more   bool
+		limit  int32
+	}{
+		{"", 0, "a4 a3 a2 a1", false, 0},
+		{"", 3, "a4 a3 a2 a1", false, 4},
+		{"", 2, "a4 a3 a2", true, 3},
+		{"status=completed", 2, "a3 a2", true, 0},
+		{"ref=a1", 2, "a1", false, 0},
+	} {
+		asked = nil
+		var filters []string
+		if c.filter != "" {
+			filters = append(filters, c.filter)
+		}
+		f, err := ParseFilter(filters, begin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, more, err := open(t, nil, a).Newest(t.Context(), f, c.n)
+		var got []string
+		for _, r := range all {
+			got = append(got, r.Ref)
+		}
+		if err != nil || strings.Join(got, " ") != c.want || more != c.more || len(asked) != 1 || asked[0] != c.limit {
+			t.Errorf("%q, %d: %v, more %v, asked for %v: %v", c.filter, c.n, got, more, asked, err)
+		}
+	}
+	all, more, err := open(t, nil, a, server(rec("b1", 1), rec("b2", 9))).Newest(t.Context(), Filter{}, 2)
+	if err != nil || len(all) != 5 || !more || all[0].Ref != "b2" {
+		t.Errorf("%v, more %v: %v", all, more, err)
+	}
+}

@@ -203,7 +203,7 @@ func (f *folder) record(b bundledRecord) *Record {
 	}
 }
 
-func (f *folder) records(_ context.Context, id string) ([]*Record, error) {
+func (f *folder) records(_ context.Context, q Query) ([]*Record, error) {
 	entries, err := os.ReadDir(f.path())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -211,7 +211,7 @@ func (f *folder) records(_ context.Context, id string) ([]*Record, error) {
 	var all []*Record
 	var failed []error
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") || id != "" && e.Name() != id {
+		if strings.HasPrefix(e.Name(), ".") || q.ID != "" && e.Name() != q.ID {
 			continue
 		}
 		b, err := readRecord(f.path(e.Name(), recordFile), e.Name())

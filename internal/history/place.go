@@ -23,9 +23,9 @@ type place interface {
 	node() string
 	// name is node, with the daemon's own name where the node leads to several.
 	name() string
-	// records gives those with the id, or all of them for "". With an error come
-	// those that can be read all the same.
-	records(ctx context.Context, id string) ([]*Record, error)
+	// records gives those that q is for, or more. With an error come those that can
+	// be read all the same.
+	records(ctx context.Context, q Query) ([]*Record, error)
 	// reading calls read with where what the record points to is, for as long as the
 	// place is there.
 	reading(ctx context.Context, r *Record, read func(context.Context, content.Provider) error) error
@@ -107,32 +107,57 @@ func (h *History) Failed() []error {
 	return all
 }
 
+// Query is which records are asked for. The zero value is all of them.
+type Query struct {
+	ID     string // the one that has it; "" is all
+	Newest int    // those that run, and so many of those that have ended; 0 is all
+}
+
 // Records gives all records that the filter chooses, the newest first. Those of
 // nodes that fail are missing; see Failed. The error is ctx's.
 func (h *History) Records(ctx context.Context, f Filter) ([]*Record, error) {
-	all, err := h.ask(ctx, h.places, "")
+	all, _, err := h.Newest(ctx, f, 0)
+	return all, err
+}
+
+// Newest is Records with at most n of each daemon, and those that run; 0 is no bound.
+// more tells whether there are others that the filter chooses.
+func (h *History) Newest(ctx context.Context, f Filter, n int) (chosen []*Record, more bool, err error) {
+	q := Query{}
+	if n > 0 && f.All() {
+		q.Newest = n + 1 // to see whether there are more
+	}
+	all, err := h.ask(ctx, h.places, q)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	now := time.Now()
-	chosen := all[:0]
+	seen := map[place]int{}
+	chosen = all[:0]
 	for _, r := range all {
-		if f.Match(r, now) {
-			chosen = append(chosen, r)
+		if !f.Match(r, now) {
+			continue
 		}
+		if r.CompletedAt != nil {
+			if seen[r.place]++; n > 0 && seen[r.place] > n {
+				more = true
+				continue
+			}
+		}
+		chosen = append(chosen, r)
 	}
-	return chosen, nil
+	return chosen, more, nil
 }
 
 // ask asks places at once. For an id, the first that has it ends the search.
-func (h *History) ask(ctx context.Context, places []place, id string) ([]*Record, error) {
+func (h *History) ask(ctx context.Context, places []place, q Query) ([]*Record, error) {
 	asking, found := context.WithCancel(ctx)
 	defer found()
 	answers := make([][]*Record, len(places))
 	var wg sync.WaitGroup
 	for i, p := range places {
 		wg.Go(func() {
-			all, err := p.records(asking, id)
+			all, err := p.records(asking, q)
 			if err != nil && asking.Err() == nil {
 				h.mu.Lock()
 				h.failed[p] = p.explain(err)
@@ -140,7 +165,7 @@ func (h *History) ask(ctx context.Context, places []place, id string) ([]*Record
 			}
 			h.complete(p, all)
 			answers[i] = all
-			if id != "" && len(all) > 0 {
+			if q.ID != "" && len(all) > 0 {
 				found()
 			}
 		})
@@ -206,7 +231,7 @@ func (h *History) Find(ctx context.Context, ref Reference) (*Record, error) {
 		}
 	}
 	if len(ref.ID) == idLength {
-		if all, err := h.ask(ctx, places, ref.ID); err != nil || len(all) > 0 {
+		if all, err := h.ask(ctx, places, Query{ID: ref.ID}); err != nil || len(all) > 0 {
 			if err != nil {
 				return nil, err
 			}
@@ -214,7 +239,7 @@ func (h *History) Find(ctx context.Context, ref Reference) (*Record, error) {
 		}
 		return nil, h.missing(ref, places)
 	}
-	all, err := h.ask(ctx, places, "")
+	all, err := h.ask(ctx, places, Query{})
 	if err != nil {
 		return nil, err
 	}
@@ -277,7 +302,7 @@ func (r *Record) Finalize(ctx context.Context) error {
 	if err := r.place.finalize(ctx, r.Ref); err != nil {
 		return r.explain(err)
 	}
-	all, err := r.place.records(ctx, r.Ref)
+	all, err := r.place.records(ctx, Query{ID: r.Ref})
 	switch {
 	case err != nil:
 		return r.explain(err)

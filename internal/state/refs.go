@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -94,7 +93,12 @@ func (s *Store) Refs(builder, node string, ids []string) map[string]Ref {
 	if checkElement("builder", builder) != nil || checkElement("node", node) != nil {
 		return nil
 	}
-	entries, err := os.ReadDir(s.path(refsDir, builder, node))
+	dir, err := os.Open(s.path(refsDir, builder, node))
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = dir.Close() }() // only read
+	entries, err := dir.ReadDir(-1)
 	if err != nil {
 		return nil
 	}
@@ -108,7 +112,17 @@ func (s *Store) Refs(builder, node string, ids []string) map[string]Ref {
 		if !files[id] {
 			continue
 		}
-		if r, err := s.readRef(builder, node, id, buf); err == nil {
+		n, err := readSmall(dir, id, buf)
+		if err != nil {
+			continue
+		}
+		var r Ref
+		if n < len(buf) {
+			err = json.Unmarshal(buf[:n], &r)
+		} else { // it is longer
+			r, err = s.Ref(builder, node, id)
+		}
+		if err == nil {
 			all[id] = r
 		}
 	}
@@ -117,20 +131,6 @@ func (s *Store) Refs(builder, node string, ids []string) map[string]Ref {
 
 // usualRef is more than references usually have, in bytes.
 const usualRef = 4096
-
-// readRef reads a file that is known to be one, with as few calls as can be.
-func (s *Store) readRef(builder, node, id string, buf []byte) (r Ref, err error) {
-	f, err := os.Open(s.path(refsDir, builder, node, id))
-	if err != nil {
-		return r, err
-	}
-	n, err := io.ReadFull(f, buf)
-	_ = f.Close() // only read
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		return s.Ref(builder, node, id) // it is longer
-	}
-	return r, json.Unmarshal(buf[:n], &r)
-}
 
 // GroupRef reads the reference of a bake, with the errors of Ref.
 func (s *Store) GroupRef(id string) (GroupRef, error) {
