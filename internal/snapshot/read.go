@@ -149,6 +149,8 @@ func (s *Snapshot) hash(ctx context.Context) error {
 		fresh = append(fresh, settled...)
 	}
 	s.read = len(fresh)
+	s.changed = s.read > 0 || s.known.differs(s.entries)
+	s.known = &record{generation: s.known.generation} // the rest is large
 	return s.hashAll(ctx, fresh)
 }
 

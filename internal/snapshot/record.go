@@ -7,28 +7,37 @@ import (
 	"encoding/hex"
 	"errors"
 	"io/fs"
-	"maps"
 	"slices"
+	"strings"
 )
 
 // record is what is known of one folder from earlier times. The zero
 // value knows nothing.
 type record struct {
 	generation string // 32 hexadecimal digits; empty when nothing was announced
-	files      map[string]*known
+	files      []file // sorted by path
 	// announced is what was said of a path at a size and time → what it held then,
 	// under this generation; both are the beginnings of hashes.
 	announced map[uint64]uint64
 }
 
+// file is a known one at a path, as that of an entry.
+type file struct {
+	path string
+	*known
+}
+
 // known is a file as it was when it was read.
 type known struct {
-	mode               fs.FileMode
-	size, mtime, ctime int64
-	inode, device      uint64
-	hash               [hashSize]byte
-	hashed, fresh      bool
-	plain              bool // it has no extended attributes
+	mode          fs.FileMode
+	size          int64
+	mtime         int64 // nanoseconds since 1970, as ctime
+	ctime         int64 // 0 where the system does not tell
+	inode, device uint64
+	hash          [hashSize]byte // of a file's content
+	hashed        bool
+	fresh         bool // it could change again without a trace
+	plain         bool // it has no extended attributes
 }
 
 // of is what is known of a file that has not changed since.
@@ -36,7 +45,7 @@ func (r *record) of(e *entry) (*known, bool) {
 	if e.fresh {
 		return nil, false
 	}
-	k, ok := r.files[e.path]
+	k, ok := r.at(e.path)
 	if !ok || k.fresh || k.mode != e.mode || k.size != e.size || k.mtime != e.mtime || k.ctime != e.ctime || k.inode != e.inode || k.device != e.device {
 		return nil, false
 	}
@@ -45,11 +54,20 @@ func (r *record) of(e *entry) (*known, bool) {
 
 // wasFresh tells whether a file was read because it could have changed again.
 func (r *record) wasFresh(path string) bool {
-	k, ok := r.files[path]
+	k, ok := r.at(path)
 	return ok && k.fresh && k.hashed
 }
 
-// differs tells whether a folder is not in all its parts what is known.
+func (r *record) at(path string) (*known, bool) {
+	i, ok := slices.BinarySearchFunc(r.files, path, func(f file, path string) int { return strings.Compare(f.path, path) })
+	if !ok {
+		return nil, false
+	}
+	return r.files[i].known, true
+}
+
+// differs tells whether a folder of which nothing was read is not in all its parts
+// what is known.
 func (r *record) differs(entries []*entry) bool {
 	seen := 0
 	for _, e := range entries {
@@ -57,42 +75,38 @@ func (r *record) differs(entries []*entry) bool {
 			continue
 		}
 		seen++
-		k, ok := r.of(e)
-		if !ok || k.hashed != e.hashed {
+		if _, ok := r.of(e); !ok {
 			return true
 		}
 	}
 	return seen != len(r.files)
 }
 
-// announce is the record that has been told of entries.
+// announce is the record that has been told of entries, which it points into. r needs
+// no files.
 func (r *record) announce(entries []*entry) *record {
-	next := &record{generation: r.generation, files: make(map[string]*known, len(entries)), announced: r.announced}
-	if next.announced == nil {
-		next.announced = map[uint64]uint64{}
-	}
-	said := make(map[uint64]uint64, len(entries))
-	again := next.generation == ""
+	next := &record{generation: r.generation, files: make([]file, 0, len(entries)), announced: r.announced}
+	said := make([][2]uint64, 0, len(entries))
+	again := next.generation == "" || len(next.announced) > 4*len(entries)+100_000
 	for _, e := range entries {
 		if e.left {
 			continue
 		}
-		next.files[e.path] = &known{
-			mode: e.mode, size: e.size, mtime: e.mtime, ctime: e.ctime, inode: e.inode, device: e.device,
-			hash: e.hash, hashed: e.hashed, fresh: e.fresh, plain: len(e.xattrs) == 0,
-		}
+		next.files = append(next.files, file{e.path, &e.known})
 		at, holds := e.announcement()
-		said[at] = holds
+		said = append(said, [2]uint64{at, holds})
 		if before, ok := next.announced[at]; ok && before != holds {
 			again = true
 		}
 	}
-	if again || len(next.announced) > 4*len(entries)+100_000 {
+	slices.SortFunc(next.files, func(a, b file) int { return strings.Compare(a.path, b.path) })
+	if again {
 		next.generation = newGeneration()
-		next.announced = said
-		return next
+		next.announced = make(map[uint64]uint64, len(entries))
 	}
-	maps.Copy(next.announced, said)
+	for _, s := range said {
+		next.announced[s[0]] = s[1]
+	}
 	return next
 }
 
@@ -148,14 +162,13 @@ const (
 )
 
 func (r *record) encode() []byte {
-	b := append(make([]byte, 0, 128*len(r.files)+16*len(r.announced)), magic...)
+	b := append(make([]byte, 0, 112*len(r.files)+16*len(r.announced)), magic...)
 	gen, _ := hex.DecodeString(r.generation) // it is ours
 	b = append(b, append(gen, noGeneration[len(gen):]...)...)
 	b = binary.AppendUvarint(b, uint64(len(r.files)))
 	last := ""
-	for _, path := range slices.Sorted(maps.Keys(r.files)) {
-		k := r.files[path]
-		shared := 0
+	for _, k := range r.files {
+		path, shared := k.path, 0
 		for shared < len(last) && shared < len(path) && last[shared] == path[shared] {
 			shared++
 		}
@@ -199,8 +212,16 @@ var noGeneration [16]byte
 // errDamaged is for everything that encode has not written.
 var errDamaged = errors.New("the record is damaged")
 
-// decode reads a record. It believes nothing that has not been written whole.
-func decode(data []byte) (*record, error) {
+// parts of a record, which is large: who reads one rarely needs both.
+type parts int
+
+const (
+	files parts = 1 << iota
+	announced
+)
+
+// decode reads parts of a record. It believes nothing that has not been written whole.
+func decode(data []byte, want parts) (*record, error) {
 	body, ok := bytes.CutPrefix(data, []byte(magic))
 	if !ok || len(body) < 16+hashSize {
 		return nil, errDamaged
@@ -215,18 +236,28 @@ func decode(data []byte) (*record, error) {
 		r.generation = hex.EncodeToString(gen)
 	}
 	n := d.count(maxFiles)
-	r.files = make(map[string]*known, min(n, len(d.b)/8))
-	list := make([]known, min(n, len(d.b)/8)) // each takes more than that: one allocation for all
-	last := ""
+	most := min(n, len(d.b)/8) // each takes more than that
+	var list []known           // one allocation for all
+	if want&files != 0 {
+		r.files, list = make([]file, 0, most), make([]known, most)
+	}
+	last, path := 0, ""
 	for i := range n {
 		shared, more := d.count(maxPath), d.count(maxPath)
 		rest := d.take(more)
-		if d.bad || shared > len(last) || i >= len(list) {
+		if d.bad || shared > last || i >= most {
 			return nil, errDamaged
 		}
-		path := last[:shared] + string(rest)
-		last = path
-		k := &list[i]
+		last = shared + more
+		k := &known{}
+		if want&files != 0 {
+			next := path[:shared] + string(rest)
+			if i > 0 && next <= path {
+				return nil, errDamaged // they are not in order
+			}
+			path, k = next, &list[i]
+			r.files = append(r.files, file{path, k})
+		}
 		flags := d.take(1)
 		if d.bad {
 			return nil, errDamaged
@@ -238,14 +269,18 @@ func decode(data []byte) (*record, error) {
 		if k.hashed {
 			copy(k.hash[:], d.take(hashSize))
 		}
-		r.files[path] = k
 	}
 	n = d.count(len(d.b) / 16)
-	r.announced = make(map[uint64]uint64, n)
+	if want&announced != 0 {
+		r.announced = make(map[uint64]uint64, n)
+	}
 	for range n {
 		pair := d.take(16)
 		if d.bad {
 			return nil, errDamaged
+		}
+		if want&announced == 0 {
+			continue
 		}
 		r.announced[binary.BigEndian.Uint64(pair)] = binary.BigEndian.Uint64(pair[8:])
 	}

@@ -8,13 +8,15 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 )
 
 func someRecord(rnd *rand.Rand, files int) *record {
-	r := &record{generation: newGeneration(), files: map[string]*known{}, announced: map[uint64]uint64{}}
+	r := &record{generation: newGeneration(), files: []file{}, announced: map[uint64]uint64{}}
 	for i := range files {
 		k := &known{
 			mode: os.FileMode(rnd.Uint32()), size: rnd.Int64(), mtime: rnd.Int64() - 1<<62, ctime: rnd.Int64(), inode: rnd.Uint64(), device: rnd.Uint64(),
@@ -23,9 +25,10 @@ func someRecord(rnd *rand.Rand, files int) *record {
 		if k.hashed {
 			k.hash = sha256.Sum256([]byte{byte(i)})
 		}
-		r.files[fmt.Sprintf("d%d/é\n%d", rnd.IntN(5), i)] = k
+		r.files = append(r.files, file{fmt.Sprintf("d%d/é\n%d", rnd.IntN(5), i), k})
 		r.announced[rnd.Uint64()] = rnd.Uint64()
 	}
+	slices.SortFunc(r.files, func(a, b file) int { return strings.Compare(a.path, b.path) })
 	return r
 }
 
@@ -33,9 +36,17 @@ func TestRecordComesBack(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for n := range 40 {
 		r := someRecord(rnd, n)
-		got, err := decode(r.encode())
+		got, err := decode(r.encode(), files|announced)
 		if err != nil || !reflect.DeepEqual(got, r) {
 			t.Fatalf("%d files: %v\n%+v\n%+v", n, err, got, r)
+		}
+		for want, part := range map[parts]*record{
+			files:     {generation: r.generation, files: r.files},
+			announced: {generation: r.generation, announced: r.announced},
+		} {
+			if got, err := decode(r.encode(), want); err != nil || !reflect.DeepEqual(got, part) {
+				t.Fatalf("parts %d of %d files: %v\n%+v\n%+v", want, n, err, got, part)
+			}
 		}
 	}
 }
@@ -44,16 +55,16 @@ func TestRecordComesBack(t *testing.T) {
 func TestRecordDamaged(t *testing.T) {
 	data := someRecord(rand.New(rand.NewPCG(3, 4)), 5).encode()
 	for i := range data {
-		if r, err := decode(data[:i]); err == nil {
+		if r, err := decode(data[:i], files|announced); err == nil {
 			t.Fatalf("cut to %d bytes: %v", i, r)
 		}
 		flipped := append([]byte(nil), data...)
 		flipped[i] ^= 1 << (i % 8)
-		if r, err := decode(flipped); err == nil {
+		if r, err := decode(flipped, files|announced); err == nil {
 			t.Fatalf("a bit of byte %d: %v", i, r)
 		}
 	}
-	if _, err := decode(append(data, 0)); err == nil {
+	if _, err := decode(append(data, 0), files|announced); err == nil {
 		t.Error("with a byte too many")
 	}
 }
@@ -70,14 +81,14 @@ func FuzzRecord(f *testing.F) {
 	f.Add(append(make([]byte, 16), 0xff, 0xff, 0xff, 0xff, 0x7f))
 	f.Add(append(make([]byte, 16), 1, 0, 0xff, 0xff, 0x03))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, _ = decode(body)
+		_, _ = decode(body, files|announced)
 		data := append([]byte(magic), body...)
 		sum := sha256.Sum256(data)
-		r, err := decode(append(data, sum[:]...))
+		r, err := decode(append(data, sum[:]...), files|announced)
 		if err != nil {
 			return
 		}
-		again, err := decode(r.encode())
+		again, err := decode(r.encode(), files|announced)
 		if err != nil || !reflect.DeepEqual(again, r) {
 			t.Errorf("%v: %+v is not %+v", err, again, r)
 		}

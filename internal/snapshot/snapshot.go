@@ -90,20 +90,12 @@ type Name struct {
 // entry is a file or folder.
 type entry struct {
 	path     string // with slashes, from the root of the snapshot
-	mode     fs.FileMode
-	size     int64
-	mtime    int64 // nanoseconds since 1970, as ctime
-	ctime    int64 // 0 where the system does not tell
-	inode    uint64
-	device   uint64
+	known           // as it is now, and will be remembered
 	links    uint64 // how many names the file has; 0 where the system does not tell
 	major    int64  // of a device file
 	minor    int64
 	link     string // of a symbolic link, or of a hard link the first path of the same file
 	xattrs   map[string][]byte
-	hash     [hashSize]byte // of a file's content
-	hashed   bool
-	fresh    bool // it could change again without a trace
 	left     bool // nothing is known of it: it is excluded
 	children []*entry
 	end      int // index of what comes after it and all in it
@@ -139,7 +131,7 @@ func Take(ctx context.Context, dir string, o Options) (_ *Snapshot, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshot{dir: open, real: path, opts: o, known: o.Store.read(path, o.Excludes), broken: make(chan struct{})}
+	s := &Snapshot{dir: open, real: path, opts: o, known: o.Store.read(path, o.Excludes, files), broken: make(chan struct{})}
 	for range 2 {
 		if err := s.look(ctx); err != nil {
 			return nil, err
@@ -153,8 +145,6 @@ func Take(ctx context.Context, dir string, o Options) (_ *Snapshot, err error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	s.changed = s.known.differs(s.entries)
-	s.known = &record{generation: s.known.generation} // the rest is large
 	if s.trouble == nil {
 		s.name = s.makeName()
 	}

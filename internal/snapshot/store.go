@@ -44,8 +44,8 @@ func (st *Store) path(folder string, excludes []string) string {
 	return filepath.Join(st.dir, hex.EncodeToString(sum[:16])+".ctx")
 }
 
-// read is a folder's record; one that knows nothing where there is none.
-func (st *Store) read(folder string, excludes []string) *record {
+// read is parts of a folder's record; one that knows nothing where there is none.
+func (st *Store) read(folder string, excludes []string, want parts) *record {
 	if st == nil {
 		return &record{}
 	}
@@ -53,7 +53,7 @@ func (st *Store) read(folder string, excludes []string) *record {
 	if err != nil {
 		return &record{}
 	}
-	r, err := decode(data)
+	r, err := decode(data, want)
 	if err != nil {
 		return &record{} // it will be written anew
 	}
@@ -94,8 +94,8 @@ func (s *Snapshot) announce(ctx context.Context) string {
 	if ok, err := lock.TryLockContext(ctx, 5*time.Millisecond); err != nil || !ok {
 		return newGeneration()
 	}
-	defer lock.Close()                      //nolint:errcheck // it ends with the process at the latest
-	now := st.read(s.real, s.opts.Excludes) // another process may have announced something meanwhile
+	defer lock.Close()                                 //nolint:errcheck // it ends with the process at the latest
+	now := st.read(s.real, s.opts.Excludes, announced) // another process may have announced something meanwhile
 	next := now.announce(s.entries)
 	if err := atomicfile.Write(st.path(s.real, s.opts.Excludes), next.encode(), 0o600); err != nil {
 		return newGeneration()
@@ -120,7 +120,7 @@ func (s *Snapshot) Distrust(ctx context.Context) {
 		return
 	}
 	defer lock.Close() //nolint:errcheck // it ends with the process at the latest
-	r := st.read(s.real, s.opts.Excludes)
+	r := st.read(s.real, s.opts.Excludes, files)
 	if r.generation == "" {
 		return // there is none to end
 	}

@@ -170,7 +170,7 @@ func (w *walker) list(path string, above patternmatcher.MatchInfo) (list []*entr
 		if atomicfile.IsTemp(n.Name()) {
 			continue // of this build, or of one that crashed
 		}
-		e := &entry{path: under + n.Name(), mode: n.Type()}
+		e := &entry{path: under + n.Name(), known: known{mode: n.Type()}}
 		info := w.exclude(e, above)
 		if !e.left {
 			if ok, err := w.describe(folder, n.Name(), e); err != nil {
@@ -197,8 +197,8 @@ func (w *walker) describe(folder *os.File, name string, e *entry) (bool, error) 
 	}
 	e.fresh = e.ctime == 0 || e.ctime > w.settled ||
 		e.ctime%int64(time.Second) == 0 && e.ctime > w.settled-int64(coarseTick)
-	old, known := w.s.known.of(e)
-	if known {
+	old, same := w.s.known.of(e)
+	if same {
 		e.hash, e.hashed = old.hash, old.hashed
 	}
 	if e.mode&fs.ModeSymlink != 0 {
@@ -206,10 +206,12 @@ func (w *walker) describe(folder *os.File, name string, e *entry) (bool, error) 
 			return !errors.Is(err, fs.ErrNotExist), ignoreGone(err)
 		}
 	}
-	if known && old.plain {
+	if same && old.plain {
+		e.plain = true
 		return true, nil
 	}
 	err = e.readAttributes(filepath.Join(w.s.real, filepath.FromSlash(e.path)))
+	e.plain = len(e.xattrs) == 0
 	return !errors.Is(err, fs.ErrNotExist), ignoreGone(err)
 }
 
