@@ -84,6 +84,11 @@ func far(n builder.Node) bool {
 	return err == nil && !e.Local()
 }
 
+// zips tells whether a session with a node may be compressed. Since BuildKit v0.11
+// daemons say their version, and a daemon that sends traces knows gzip, which is older
+// still; one that does not know it would refuse the session.
+func zips(n builder.Node, version string) bool { return far(n) && version != "" }
+
 // begin takes a snapshot of dir in the background, if it has not begun. The
 // function waits for it.
 func (s *snapshots) begin(dir string, excludes, always []string) func() (*snapshot.Snapshot, error) {

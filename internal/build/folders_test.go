@@ -145,3 +145,24 @@ func TestIgnoredAsTheFrontendDoes(t *testing.T) {
 		t.Error("an empty one counts:", got)
 	}
 }
+
+// A session is compressed towards other machines only, and to daemons that are known
+// to know how.
+func TestZips(t *testing.T) {
+	for _, c := range []struct {
+		endpoint, version string
+		want              bool
+	}{
+		{"tcp://buildkit.example:1234", "v0.34.2", true},
+		{"ssh://buildkit.example", "v0.11.0", true},
+		{"kube-pod://b", "v0.34.2", true},
+		{"tcp://buildkit.example:1234", "", false},
+		{"tcp://127.0.0.1:1234", "v0.34.2", false},
+		{"unix:///run/buildkit.sock", "v0.34.2", false},
+		{"docker-container://b", "v0.34.2", false},
+	} {
+		if got := zips(node("n", c.endpoint), c.version); got != c.want {
+			t.Errorf("%s, %q: %v", c.endpoint, c.version, got)
+		}
+	}
+}

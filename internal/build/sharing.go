@@ -129,7 +129,7 @@ func (f *folderSessions) start(ctx context.Context, kind folderKind, machine str
 	}
 	on := uses[0].part
 	dial := on.conn.SessionDialer()
-	if far(on.Node) {
+	if zips(on.Node, on.conn.Version().Version) {
 		dial = on.conn.SessionOver(filesession.Compressing(on.conn.Client().ControlClient()))
 	}
 	s, err := filesession.Start(ctx, dial, o)
