@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -25,12 +26,18 @@ const historyConfig = "[history]\nmaxAge = 604800\nmaxEntries = 100000\n"
 // historyScenarios list the records of three daemons. Making them takes a while,
 // so they are made only when they are asked for.
 func (b *bench) historyScenarios(ctx context.Context, only *regexp.Regexp) ([]scenario, error) {
-	s := scenario{
-		title: fmt.Sprintf("`history ls`, %d records over %d daemons", b.historyRecords, historyDaemons),
-		state: "history", says: "Completed",
-		args: map[string][]string{"berth": {"history", "ls"}, "buildx": {"history", "ls"}},
+	listed := func(title string, flags ...string) scenario {
+		return scenario{
+			title: fmt.Sprintf("`history ls`, %d records over %d daemons, %s", b.historyRecords, historyDaemons, title),
+			state: "history", says: "Completed",
+			args: map[string][]string{"berth": append([]string{"history", "ls"}, flags...), "buildx": {"history", "ls"}},
+		}
 	}
-	if b.historyRecords == 0 || b.berth == "" || !only.MatchString(s.title) {
+	all := []scenario{
+		listed("the 50 newest of each"),
+		listed("all of them (buildx: the 50 newest of each)", "--limit", "0"),
+	}
+	if b.historyRecords == 0 || b.berth == "" || !slices.ContainsFunc(all, func(s scenario) bool { return only.MatchString(s.title) }) {
 		return nil, nil
 	}
 	var daemons []*daemon
@@ -59,7 +66,7 @@ func (b *bench) historyScenarios(ctx context.Context, only *regexp.Regexp) ([]sc
 	if err := b.makeRecords(ctx, daemons); err != nil {
 		return nil, err
 	}
-	return []scenario{s}, nil
+	return all, nil
 }
 
 func (b *bench) addHistoryNode(ctx context.Context, t tool, i int, d *daemon) error {
@@ -127,7 +134,7 @@ func (b *bench) makeRecords(ctx context.Context, daemons []*daemon) error {
 }
 
 func (b *bench) keepReferences(ctx context.Context, dir string) error {
-	cmd := exec.CommandContext(ctx, b.berth, "history", "ls", "--format", "json")
+	cmd := exec.CommandContext(ctx, b.berth, "history", "ls", "--limit", "0", "--format", "json")
 	cmd.Env = b.env("berth", "history")
 	out, err := cmd.Output()
 	if err != nil {
