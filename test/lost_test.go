@@ -58,7 +58,7 @@ type losing struct {
 }
 
 func (l *losing) start() {
-	l.cli.OK("create", "--name", l.name, l.addr)
+	l.cli.OK("create", "--name", l.name, "--driver-opt", "retries=0", l.addr)
 	args := append([]string{"build", "--builder", l.name, "--progress", "plain", "--no-cache"}, l.args...)
 	l.p = l.cli.Cmd(append(args, ".")...).Dir(l.context).Start()
 }
@@ -241,20 +241,27 @@ func TestPausesSurvive(t *testing.T) {
 }
 
 // A client that was suspended for so long that the daemon gave its session up:
-// what needs no session goes on, what needs it fails with the reason.
+// what needs no session goes on, what needs it is built again, or fails with the
+// reason.
 func TestSessionLost(t *testing.T) {
 	t.Parallel()
 	berth := lab.Berth(t)
 	bk := lab.BuildKit(t, lab.BuildKitOpts{TCP: true})
-	berth.OK("create", "--name", "slept", bk.TCPAddr())
-	start := func(name, more string) *lab.Process {
+	berth.OK("create", "--name", "slept", "--driver-opt", "retries=0", bk.TCPAddr())
+	berth.OK("create", "--name", "awake", bk.TCPAddr())
+	start := func(builder, name, more string) *lab.Process {
 		dir := sleeper(t, name, 50, more)
-		p := berth.Cmd("build", "--builder", "slept", "--progress", "plain", "--secret", "id=s,src="+join(dir, "Dockerfile"), ".").Dir(dir).Start()
+		p := berth.Cmd("build", "--builder", builder, "--progress", "plain", "--secret", "id=s,src="+join(dir, "Dockerfile"), ".").Dir(dir).Start()
 		p.WaitFor("started " + name)
 		p.Signal(syscall.SIGSTOP)
 		return p
 	}
-	builds := []*lab.Process{start("needy", "RUN --mount=type=secret,id=s cat /run/secrets/s\n"), start("interrupted", "RUN --mount=type=secret,id=s,required cat /run/secrets/s\n"), start("modest", "RUN echo done\n")}
+	builds := []*lab.Process{
+		start("slept", "needy", "RUN --mount=type=secret,id=s cat /run/secrets/s\n"),
+		start("slept", "interrupted", "RUN --mount=type=secret,id=s,required cat /run/secrets/s\n"),
+		start("slept", "modest", "RUN echo done\n"),
+		start("awake", "stubborn", "RUN --mount=type=secret,id=s cat /run/secrets/s\n"),
+	}
 	bk.WaitForLog(t, "healthcheck failed fatally", len(builds))
 	for _, p := range builds {
 		p.Signal(syscall.SIGCONT)
@@ -272,6 +279,9 @@ func TestSessionLost(t *testing.T) {
 	has(t, "stderr", r.Stderr, "hint: build again", "suspended")
 	if r := builds[2].Wait(); r.Code != 0 {
 		t.Errorf("a build that needs no session any more: %s", r)
+	}
+	if r := builds[3].Wait(); r.Code != 0 || !strings.Contains(r.Stderr, "building again: session with node awake0 of builder awake") {
+		t.Errorf("a build that may be built again: %s", r)
 	}
 }
 

@@ -3,6 +3,7 @@
 package test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -188,6 +189,38 @@ func TestPoolFailover(t *testing.T) {
 			t.Errorf("built on %q, although the daemon was there all the time", nodes)
 		}
 	})
+	t.Run("one alone, cut", func(t *testing.T) {
+		t.Parallel()
+		berth, relay := alone(t)
+		p := berth.Cmd("build", "--progress", "plain", ".").Dir(sleeper(t, "alone", 3, "")).Start()
+		p.WaitFor("started alone")
+		relay.Cut()
+		r := within(t, "cut", p, time.Now().Add(noHang))
+		if r.Code != 0 {
+			t.Fatalf("exit %d: %s", r.Code, r.Stderr)
+		}
+		has(t, "progress", r.Stderr, "building again: connection to node one0 of builder one", "on the same node first")
+	})
+	// The daemon does not know that its client is away, and the step goes on: it is
+	// joined, and runs once.
+	t.Run("one alone, forgotten", func(t *testing.T) {
+		t.Parallel()
+		berth, relay := alone(t)
+		out := join(t.TempDir(), "out")
+		const step = "RUN --mount=type=cache,target=/runs echo once >> /runs/n; echo sta''rted forgotten; sleep 50; cp /runs/n /result\n"
+		p := berth.Cmd("build", "--progress", "plain", "-o", "type=tar,dest="+out, ".").Dir(lab.ShellContext(t, step, nil)).Start()
+		p.WaitFor("started forgotten")
+		relay.Forget()
+		r := within(t, "forgotten", p, time.Now().Add(noHang+50*time.Second))
+		if r.Code != 0 {
+			t.Fatalf("exit %d: %s", r.Code, r.Stderr)
+		}
+		has(t, "progress", r.Stderr, "but the daemon answers on a new connection", "on the same node first")
+		tar, err := os.ReadFile(out)
+		if err != nil || bytes.Count(tar, []byte("once\n")) != 1 {
+			t.Errorf("the step did not run once: %v", err)
+		}
+	})
 	t.Run("fails", func(t *testing.T) {
 		t.Parallel()
 		berth, _ := poolOf(t, 2, "")
@@ -196,6 +229,15 @@ func TestPoolFailover(t *testing.T) {
 			t.Errorf("%s", r)
 		}
 	})
+}
+
+// alone is a builder with one daemon, behind a relay.
+func alone(t *testing.T) (*lab.CLI, *lab.Relay) {
+	t.Helper()
+	berth := lab.Berth(t)
+	relay := lab.NewRelay(t, "127.0.0.1", lab.BuildKit(t, lab.BuildKitOpts{TCP: true}).TCPAddr())
+	berth.OK("create", "--name", "one", "--use", relay.Addr())
+	return berth, relay
 }
 
 // No daemon has more builds than its limit, whoever comes at once; who finds no room

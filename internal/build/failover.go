@@ -14,8 +14,7 @@ import (
 	"github.com/berthbuild/berth/internal/request"
 )
 
-// defaultRetries is how often a build is solved again whose daemon was lost, where
-// there are others.
+// defaultRetries is how often a build is solved again whose daemon was lost.
 const defaultRetries = 2
 
 // maxOvertaken bounds how often a build that found room may find it taken.
@@ -33,12 +32,15 @@ func (e *overtaken) Error() string {
 // on a new connection, can stand in for. Each run of f opens and closes all that it
 // needs, so that nothing of the one before is left. What may have been pushed, or
 // written to standard output, is not done again; nor is what can be read only once.
-// A build's own failure is never repeated.
+// A build's own failure is never repeated. The only daemon of a builder does it again
+// when it is there; that it is waited for has to be asked for, with a number of retries.
 func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, repeatable bool, f func(Options) (T, error)) (T, error) {
+	said := pool.SettingsOf(b.Nodes).Retries
 	left := 0
 	if repeatable {
-		left = retries(b, o)
+		left = said.Or(defaultRetries)
 	}
+	alone := !pool.Choosing(b.Nodes, o.Schemes)
 	if o.Lapses == nil {
 		o.Lapses = &recall{}
 	}
@@ -57,12 +59,14 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 			continue
 		case !errors.As(err, &lost) || left == 0 || lost.Exported || lost.Verdict.Retry == outcome.Never:
 			return res, notAgain(err, lost, left)
+		case alone && !said.Said() && !lost.stays():
+			return res, err
 		}
 		left--
 		*o.queue = queue{}
 		address := lost.Target.Endpoint.String()
 		lostAt[address]++
-		where := o.elsewhere(address, lost, lostAt[address] > 1)
+		where := o.again(address, !alone && (lost.Verdict.Retry == outcome.Elsewhere || lostAt[address] > 1))
 		switch {
 		case lost.Verdict.Kind == outcome.Unfit:
 			o.Lapses.Unfit(ctx, address, lost.Verdict.Text)
@@ -84,15 +88,14 @@ func notAgain(err error, lost *Lost, left int) error {
 	return hint.Wrap(err, "not built again, since its result may have been pushed or written already")
 }
 
-// elsewhere is o for the next run: on the same daemon first when that is there, and
-// it was its connection alone that broke; or on another one.
-func (o Options) elsewhere(address string, lost *Lost, twice bool) Options {
+// again is o for the next run: on the daemon that was lost first, or last.
+func (o Options) again(address string, elsewhere bool) Options {
 	avoid := map[string]bool{}
 	for a := range o.avoid {
 		avoid[a] = true
 	}
 	o.prefer = ""
-	if lost.Verdict.Retry == outcome.Elsewhere || twice {
+	if elsewhere {
 		avoid[address] = true
 	} else {
 		o.prefer = address
@@ -107,16 +110,6 @@ func (o Options) intent() string {
 		return "on the same node first, which has in its cache what was done"
 	}
 	return "on another node first"
-}
-
-// retries is how often a build may be solved again. Where there is one daemon alone,
-// it is only done when that was asked for: who watches such a build wants to know.
-func retries(b *builder.Builder, o Options) int {
-	def := 0
-	if pool.Choosing(b.Nodes, o.Schemes) {
-		def = defaultRetries
-	}
-	return pool.SettingsOf(b.Nodes).Retries.Or(def)
 }
 
 // irrevocable tells whether an export of r does something that is seen elsewhere

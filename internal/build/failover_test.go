@@ -15,6 +15,7 @@ import (
 	"github.com/berthbuild/berth/internal/buildflag"
 	"github.com/berthbuild/berth/internal/buildkittest"
 	"github.com/berthbuild/berth/internal/dial/dialtest"
+	"github.com/berthbuild/berth/internal/outcome"
 	"github.com/berthbuild/berth/internal/request"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -126,6 +127,47 @@ func TestFailoverPrefersTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		equal(t, fmt.Sprintf("%d cuts", cuts), built, want)
+	}
+}
+
+// The only daemon of a builder builds again what was cut, when it is there, and not
+// when that is not wanted; for one that is gone nobody waits.
+func TestFailoverAlone(t *testing.T) {
+	dialtest.NoLeaks(t)
+	for _, c := range []struct {
+		name, retries string
+		fault         func(*buildkittest.Server)
+		solves        int
+		kind          outcome.Kind // "" is that it was built
+	}{
+		{"cut", "", (*buildkittest.Server).Cut, 2, ""},
+		{"cut, and so be it", "0", (*buildkittest.Server).Cut, 1, outcome.Cut},
+		{"killed", "", (*buildkittest.Server).Kill, 1, outcome.Ended},
+	} {
+		var s *buildkittest.Server
+		solves := 0
+		s = daemon(t, func(ctx context.Context, b *buildkittest.Build) (map[string]string, error) {
+			b.Step("RUN")
+			if solves++; solves > 1 { // one after the other
+				return nil, nil
+			}
+			go c.fault(s)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, "linux/amd64")
+		b := builderOf(node("a", s.Endpoint()))
+		if c.retries != "" {
+			b.Nodes[0].DriverOpts = map[string]string{"retries": c.retries}
+		}
+		_, err := Run(t.Context(), b, req(t), options(t))
+		var lost *Lost
+		kind := outcome.Kind("")
+		if errors.As(err, &lost) {
+			kind = lost.Verdict.Kind
+		}
+		if solves != c.solves || kind != c.kind || (err == nil) != (c.kind == "") {
+			t.Errorf("%s: %d solves: %v", c.name, solves, err)
+		}
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/berthbuild/berth/internal/remote"
 )
 
-// lookBudget is how long it is looked whether a daemon still answers that has
-// closed its connection.
+// lookBudget is how long it is looked whether a daemon still answers whose
+// connection has ended, or fallen silent.
 const lookBudget = 2 * time.Second
 
 // explain finds the real cause of a failed solve: that it was cancelled, an
@@ -34,7 +34,7 @@ func explain(ctx context.Context, p part, in *inputs, err error, begun bool, o O
 	}
 	v := outcome.Judge(f)
 	var told *dial.Error // by the scheme, which knows why
-	if v.Kind == outcome.Closed && !errors.As(f.Wire.Err, &told) {
+	if v.Kind == outcome.Closed && !errors.As(f.Wire.Err, &told) || v.Kind == outcome.Silent {
 		f.Look = look(ctx, p.Target, o)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -76,6 +76,12 @@ type Lost struct {
 	Exported bool
 }
 
+// stays tells whether the daemon is there to do it again: only the way to it broke,
+// or it ended the build alone.
+func (l *Lost) stays() bool {
+	return l.Verdict.Kind != outcome.Closed && (l.Verdict.Retry == outcome.Same || l.Verdict.Retry == outcome.Once)
+}
+
 // Error says what was lost, where and why.
 func (l *Lost) Error() string {
 	when := "before the build began"
@@ -105,6 +111,9 @@ func (l *Lost) Hints() []string {
 	tries := hint.Of(l.Wire) // what the scheme knows of its other side
 	switch l.Verdict.Kind {
 	case outcome.Silent:
+		if l.Verdict.Retry == outcome.Same {
+			tries = append(tries, again)
+		}
 		tries = append(tries, "see on which step of the way it hangs: berth doctor "+hint.Quote(l.Target.Builder))
 	case outcome.Cut:
 		tries = append(tries, again, "the daemon's log says whether it was restarted (out of memory?); if it was not, look for a proxy or firewall that ends long connections")

@@ -99,6 +99,9 @@ type Count struct {
 // Times is a Count that was said.
 func Times(n int) Count { return Count{n, true} }
 
+// Said tells whether there is a number.
+func (c Count) Said() bool { return c.said }
+
 // Or is the number, or another one where none was said.
 func (c Count) Or(other int) int {
 	if c.said {

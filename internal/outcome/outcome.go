@@ -105,6 +105,8 @@ type Look struct {
 	Err  error // why there is no connection; nil when the daemon answered
 }
 
+func (l Look) answered() bool { return l.Done && l.Err == nil }
+
 // Facts are what an end is judged by.
 type Facts struct {
 	Err    error // the solve's; never nil
@@ -115,7 +117,7 @@ type Facts struct {
 	// Exporting: it had begun to export, so that what a disk or a registry says may
 	// be said of another one than its own.
 	Exporting bool
-	Look      Look // tells Closed, Ended and Cut apart
+	Look      Look // tells Closed, Ended and Cut apart, and who is Silent from a way that is
 }
 
 // Verdict is how it ended.
@@ -146,6 +148,9 @@ func Interrupted(ctx context.Context, err error) error {
 func Judge(f Facts) Verdict {
 	v := judge(f)
 	v.Begun = f.Begun
+	if v.Kind == Silent && f.Look.answered() {
+		v.Retry = Same // where the step goes on, since the daemon does not know of it
+	}
 	if v.Class == Lost {
 		v.Text = text(f, v.Kind)
 	}

@@ -118,6 +118,8 @@ func TestTransport(t *testing.T) {
 		{"4 of a helper", outcome.Facts{Err: killed, Wire: outcome.Wire{Err: errors.New("ssh says: no")}}, outcome.Lost, outcome.Closed, outcome.Same, "ssh says: no"},
 		{"4 of a scheme that says more", outcome.Facts{Err: killed, Wire: outcome.Wire{Err: fmt.Errorf("read: %w", hint.Wrap(io.EOF, "the tunnel"))}}, outcome.Lost, outcome.Closed, outcome.Same, "the tunnel: EOF"},
 		{"4 keepalive", outcome.Facts{Err: silent, Wire: outcome.Wire{Silent: 30*time.Second + 300*time.Millisecond}}, outcome.Lost, outcome.Silent, outcome.Elsewhere, "for 30s"},
+		{"4 keepalive, of a way that forgot it", outcome.Facts{Err: silent, Wire: outcome.Wire{Silent: 30 * time.Second}, Look: look(nil)}, outcome.Lost, outcome.Silent, outcome.Same, "for 30s, not even the answer to a ping, but the daemon answers on a new connection"},
+		{"4 keepalive, of one that hangs", outcome.Facts{Err: silent, Wire: outcome.Wire{Silent: 30 * time.Second}, Look: nobody}, outcome.Lost, outcome.Silent, outcome.Elsewhere, "the way there hangs"},
 		{"4 keepalive while draining", outcome.Facts{Err: silent, Wire: outcome.Wire{Silent: time.Minute, GoAway: outcome.GoDraining}}, outcome.Lost, outcome.Silent, outcome.Elsewhere, "for 1m0s"},
 		{"4 too many pings", outcome.Facts{Err: scolded, Wire: outcome.Wire{Err: io.EOF, GoAway: outcome.TooManyPings}}, outcome.Lost, outcome.Pings, outcome.Same, "asked too often"},
 		{"4 draining, before", outcome.Facts{Err: refused, Wire: outcome.Wire{GoAway: outcome.GoDraining}}, outcome.Lost, outcome.Draining, outcome.Elsewhere, "it is shutting down"},

@@ -22,7 +22,11 @@ func text(f Facts, k Kind) string {
 	case Cut:
 		return closing(f) + ", but the daemon answers: it was restarted, or something on the way cut the connection"
 	case Silent:
-		return fmt.Sprintf("nothing was heard of it for %s, not even the answer to a ping: the daemon, its machine or the way there hangs", f.Wire.Silent.Round(time.Second))
+		words := fmt.Sprintf("nothing was heard of it for %s, not even the answer to a ping", f.Wire.Silent.Round(time.Second))
+		if f.Look.answered() {
+			return words + ", but the daemon answers on a new connection: something on the way forgot this one, or stopped for a while"
+		}
+		return words + ": the daemon, its machine or the way there hangs"
 	case Draining:
 		if !f.Begun {
 			return "it is shutting down"

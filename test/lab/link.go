@@ -23,6 +23,7 @@ type Relay struct {
 	mu      sync.Mutex
 	gate    *sync.Cond // whoever waits for silent to end
 	mute    bool
+	age     int // connections that were made before it grew are forgotten
 	ended   bool
 	conns   []net.Conn
 	passed  [2]int64 // bytes to the daemon, and from it
@@ -96,6 +97,14 @@ func (r *Relay) StopAfter(to, from int64) <-chan struct{} {
 	return r.stopped
 }
 
+// Forget makes it pass nothing any more on the connections that there are, without
+// closing them, as a firewall does whose table has lost them. New ones pass.
+func (r *Relay) Forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.age++
+}
+
 // Cut closes all connections that there are.
 func (r *Relay) Cut() {
 	r.mu.Lock()
@@ -125,6 +134,9 @@ func (r *Relay) serve(near net.Conn) {
 func (r *Relay) pass(to, from net.Conn, way int) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 32<<10)
+	r.mu.Lock()
+	born := r.age
+	r.mu.Unlock()
 	for {
 		n, err := from.Read(buf)
 		r.mu.Lock()
@@ -133,7 +145,7 @@ func (r *Relay) pass(to, from net.Conn, way int) {
 			r.mute, r.limit = true, [2]int64{}
 			close(r.stopped)
 		}
-		for r.mute && !r.ended {
+		for (r.mute || born < r.age) && !r.ended {
 			r.gate.Wait()
 		}
 		r.mu.Unlock()
