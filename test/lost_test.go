@@ -174,7 +174,8 @@ func transfer(t *testing.T, berth *lab.CLI, bk *lab.BuildKitd, data []byte, out 
 	way := "down"
 	if up {
 		way = "up"
-		l.context = lab.Context(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY ballast /\n"})
+		// Each has content of its own: the daemon would fetch one for both.
+		l.context = lab.Context(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY ballast cut /\n", "cut": fmt.Sprint(cut)})
 		if err := os.WriteFile(join(l.context, "ballast"), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +251,7 @@ func TestSessionLost(t *testing.T) {
 	berth.OK("create", "--name", "slept", "--driver-opt", "retries=0", bk.TCPAddr())
 	berth.OK("create", "--name", "awake", bk.TCPAddr())
 	start := func(builder, name, more string) *lab.Process {
-		dir := sleeper(t, name, 50, more)
+		dir := sleeper(t, name, 60, more)
 		p := berth.Cmd("build", "--builder", builder, "--progress", "plain", "--secret", "id=s,src="+join(dir, "Dockerfile"), ".").Dir(dir).Start()
 		p.WaitFor("started " + name)
 		p.Signal(syscall.SIGSTOP)
@@ -262,7 +263,7 @@ func TestSessionLost(t *testing.T) {
 		start("slept", "modest", "RUN echo done\n"),
 		start("awake", "stubborn", "RUN --mount=type=secret,id=s cat /run/secrets/s\n"),
 	}
-	bk.WaitForLog(t, "healthcheck failed fatally", len(builds))
+	bk.WaitForLog(t, `msg="healthcheck failed fatally"`, 3*len(builds)) // of each its own, and those of its context and of its Dockerfile
 	for _, p := range builds {
 		p.Signal(syscall.SIGCONT)
 	}

@@ -189,7 +189,7 @@ func TestPoolFailover(t *testing.T) {
 			t.Errorf("built on %q, although the daemon was there all the time", nodes)
 		}
 	})
-	t.Run("one alone, cut", func(t *testing.T) {
+	t.Run("cut-alone", func(t *testing.T) {
 		t.Parallel()
 		berth, relay := alone(t)
 		p := berth.Cmd("build", "--progress", "plain", ".").Dir(sleeper(t, "alone", 3, "")).Start()
@@ -203,7 +203,7 @@ func TestPoolFailover(t *testing.T) {
 	})
 	// The daemon does not know that its client is away, and the step goes on: it is
 	// joined, and runs once.
-	t.Run("one alone, forgotten", func(t *testing.T) {
+	t.Run("forgotten", func(t *testing.T) {
 		t.Parallel()
 		berth, relay := alone(t)
 		out := join(t.TempDir(), "out")
