@@ -102,6 +102,29 @@ func TestContextUnseenEdits(t *testing.T) {
 	}
 }
 
+// A file with other bytes that is a hard link now, to one that the Dockerfile does not
+// ask for, is a file of its own to the daemon, and looks as it did.
+// (TestContextModel, seed 20261201, history 14.)
+func TestContextHardLinkToWhatIsNotSent(t *testing.T) {
+	berth, _ := shared(t)
+	dir := lab.Context(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY d1 /\n", "d0/other": "", "d1/f": ""})
+	for _, text := range []string{"one.", "two.", "thre"} {
+		look(t, join(dir, "d1/f"), text)
+		link := join(dir, "d0/a")
+		if err := os.Remove(link); err != nil && !os.IsNotExist(err) {
+			t.Fatal(err)
+		}
+		if text == "two." {
+			if err := os.Link(join(dir, "d1/f"), link); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, _ := sent(t, berth, dir); got != text {
+			t.Errorf("%q, wanted %q", got, text)
+		}
+	}
+}
+
 // A daemon that gives its copy of a folder another mode goes on with what it knew of
 // the copy's content.
 func TestContextFolderMode(t *testing.T) {

@@ -125,7 +125,9 @@ func (e *entry) announcement() (at, holds uint64) {
 		f.number(uint64(e.mode))
 		f.number(uint64(e.size))
 		f.number(uint64(e.mtime))
-		f.text(e.link)
+		if e.mode&fs.ModeSymlink != 0 { // not a hard one: to what is not asked for, it is sent as a file of its own
+			f.text(e.link)
+		}
 		at = short(f.b)
 		f.b = f.b[:0]
 	}
@@ -150,7 +152,7 @@ func short(b []byte) uint64 {
 // with what it shares with the path before it, what was announced, and at the end
 // the hash of all that.
 const (
-	magic    = "berth context record 1\n"
+	magic    = "berth context record 2\n"
 	maxPath  = 64 << 10
 	maxFiles = 10 << 20
 )
