@@ -88,7 +88,7 @@ func TestExportBreaks(t *testing.T) {
 		} {
 			t.Run(fault+" "+name, func(t *testing.T) {
 				relay := lab.NewRelay(t, "127.0.0.1", bk.TCPAddr())
-				berth.OK("create", "--use", "--name", "b", relay.Addr())
+				berth.OK("create", "--use", "--name", "b", "--driver-opt", "retries=0", relay.Addr())
 				defer berth.OK("rm", "b")
 				above, err := os.MkdirTemp(t.TempDir(), "")
 				if err != nil {

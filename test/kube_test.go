@@ -60,10 +60,10 @@ func startPod(t *testing.T, k *lab.Kube, name, more string) {
 
 // kubeBerth is berth with the administrator's kubeconfig and a builder of the
 // given endpoint.
-func kubeBerth(t *testing.T, k *lab.Kube, endpoint string) *lab.CLI {
+func kubeBerth(t *testing.T, k *lab.Kube, endpoint string, flags ...string) *lab.CLI {
 	t.Helper()
 	berth := lab.Berth(t).With("KUBECONFIG=" + k.Config(lab.KubeAdmin))
-	berth.OK("create", "--name", "k", "--driver", "remote", "--use", endpoint)
+	berth.OK(append([]string{"create", "--name", "k", "--driver", "remote", "--use", endpoint}, flags...)...)
 	return berth
 }
 
@@ -242,7 +242,7 @@ func TestKubePodGone(t *testing.T) {
 		{"kube-pod://victim", func(t *testing.T) { k.Kill(t, "victim") }, []string{"kube-pod://victim was lost during the build"}},
 	} {
 		startPod(t, k, "victim", "")
-		berth := kubeBerth(t, k, c.endpoint)
+		berth := kubeBerth(t, k, c.endpoint, "--driver-opt", "retries=0")
 		p := berth.Start("build", "--progress=plain", lab.ShellContext(t, "RUN echo started; sleep 100\n", nil))
 		p.WaitFor("started")
 		c.how(t)
