@@ -59,7 +59,7 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 			continue
 		case !errors.As(err, &lost) || left == 0 || lost.Exported || lost.Verdict.Retry == outcome.Never:
 			return res, notAgain(err, lost, left)
-		case alone && !said.Said() && !lost.stays():
+		case alone && !said.Said() && !lost.stays(lostAt[lost.Target.Endpoint.String()] > 0):
 			return res, err
 		}
 		left--

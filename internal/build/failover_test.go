@@ -169,6 +169,16 @@ func TestFailoverAlone(t *testing.T) {
 			t.Errorf("%s: %d solves: %v", c.name, solves, err)
 		}
 	}
+	solves := 0
+	s := daemon(t, func(ctx context.Context, _ *buildkittest.Build) (map[string]string, error) {
+		solves++
+		return nil, theirs(ctx, context.Canceled)
+	})
+	_, err := Run(t.Context(), builderOf(node("a", s.Endpoint())), req(t), options(t))
+	lostAs(t, "canceled each time", err, outcome.Dropped, "the daemon canceled it")
+	if solves != 2 {
+		t.Errorf("canceled each time: %d solves", solves)
+	}
 }
 
 // A daemon that is lost each time is given up in the end; a failure of the build

@@ -76,10 +76,10 @@ type Lost struct {
 	Exported bool
 }
 
-// stays tells whether the daemon is there to do it again: only the way to it broke,
-// or it ended the build alone.
-func (l *Lost) stays() bool {
-	return l.Verdict.Kind != outcome.Closed && (l.Verdict.Retry == outcome.Same || l.Verdict.Retry == outcome.Once)
+// stays tells whether the daemon is there to do it again, which may have been done
+// before: only the way to it broke, or it ended the build alone.
+func (l *Lost) stays(before bool) bool {
+	return l.Verdict.Kind != outcome.Closed && (l.Verdict.Retry == outcome.Same || l.Verdict.Retry == outcome.Once && !before)
 }
 
 // Error says what was lost, where and why.
