@@ -128,8 +128,9 @@ func TestDisplayOfTwoNodes(t *testing.T) {
 // nothing; so are the variables that set colours and the lines of a log.
 func TestDisplayOnTerminal(t *testing.T) {
 	berth, _ := shared(t)
-	// Slowly: of what comes before a step is first drawn, BuildKit keeps six lines.
-	dir := lab.ShellContext(t, "COPY sh /bin/sleep\nRUN i=0; while [ $i -lt 30 ]; do i=$((i+1)); echo line $i; sleep 0.05; done; sleep 1000\n", nil)
+	// Slowly: BuildKit keeps six lines of what comes before a step is first drawn, and
+	// whenever two things are said between two drawings.
+	dir := lab.ShellContext(t, "COPY sh /bin/sleep\nRUN i=0; while [ $i -lt 16 ]; do i=$((i+1)); echo line $i; sleep 0.25; done; sleep 1000\n", nil)
 	start := func(env ...string) *lab.Process {
 		return berth.With(env...).Cmd("build", "--no-cache", ".").Dir(dir).TTYOf(lab.Size{Columns: 100, Lines: 40}).Start()
 	}
@@ -146,7 +147,7 @@ func TestDisplayOnTerminal(t *testing.T) {
 		}
 	}
 	p := start("BUILDKIT_TTY_LOG_LINES=20")
-	p.WaitFor("=> => # line 30")
+	p.WaitFor("=> => # line 16")
 	width(p, 100)
 	p.Resize(lab.Size{Columns: 70, Lines: 30})
 	width(p, 70)
@@ -163,7 +164,7 @@ func TestDisplayOnTerminal(t *testing.T) {
 	}
 	for env, colour := range map[string]string{"NO_COLOR=1": "", "BUILDKIT_COLORS=run=green:cancel=cyan": "\x1b[32m"} {
 		p := start(env)
-		p.WaitFor("=> => # line 30")
+		p.WaitFor("=> => # line 16")
 		p.Interrupt()
 		r := p.Wait()
 		has(t, env, r.Stdout, colour)
