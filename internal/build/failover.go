@@ -40,7 +40,7 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 	if repeatable {
 		left = said.Or(defaultRetries)
 	}
-	alone := !pool.Choosing(b.Nodes, o.Schemes)
+	only := !pool.Choosing(b.Nodes, o.Schemes)
 	if o.Lapses == nil {
 		o.Lapses = &recall{}
 	}
@@ -59,14 +59,14 @@ func withFailover[T any](ctx context.Context, b *builder.Builder, o Options, rep
 			continue
 		case !errors.As(err, &lost) || left == 0 || lost.Exported || lost.Verdict.Retry == outcome.Never:
 			return res, notAgain(err, lost, left)
-		case alone && !said.Said() && !lost.stays(lostAt[lost.Target.Endpoint.String()] > 0):
+		case only && !said.Said() && !lost.stays(lostAt[lost.Target.Endpoint.String()] > 0):
 			return res, err
 		}
 		left--
 		*o.queue = queue{}
 		address := lost.Target.Endpoint.String()
 		lostAt[address]++
-		where := o.again(address, !alone && (lost.Verdict.Retry == outcome.Elsewhere || lostAt[address] > 1))
+		where := o.again(address, !only && (lost.Verdict.Retry == outcome.Elsewhere || lostAt[address] > 1))
 		switch {
 		case lost.Verdict.Kind == outcome.Unfit:
 			o.Lapses.Unfit(ctx, address, lost.Verdict.Text)
